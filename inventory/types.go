@@ -1,0 +1,182 @@
+// Package inventory turns inventory.yaml into a validated Cluster. It does no
+// I/O beyond the bytes it is given and never talks to a host.
+package inventory
+
+import "time"
+
+// The identity of the document that this package reads.
+const (
+	APIVersion = "ha-install.io/v1alpha1"
+	Kind       = "Cluster"
+)
+
+// Cluster is one inventory document.
+type Cluster struct {
+	APIVersion string   `json:"apiVersion"`
+	Kind       string   `json:"kind"`
+	Metadata   Metadata `json:"metadata"`
+	Spec       Spec     `json:"spec"`
+}
+
+// Metadata names the cluster; the name is what destructive commands ask for.
+type Metadata struct {
+	Name string `json:"name"` // DNS label
+}
+
+// Spec is the wanted state of the cluster.
+type Spec struct {
+	Kubernetes   Kubernetes   `json:"kubernetes"`
+	Endpoint     Endpoint     `json:"endpoint"`
+	LoadBalancer LoadBalancer `json:"loadBalancer,omitempty"`
+	SSH          SSH          `json:"ssh,omitempty"` // defaults for every host
+	Hosts        []Host       `json:"hosts"`
+	Network      Network      `json:"network,omitempty"`
+	Software     Software     `json:"software"`
+	PKI          PKI          `json:"pki,omitempty"`
+	Preflight    Preflight    `json:"preflight,omitempty"`
+	Kubeadm      Kubeadm      `json:"kubeadm,omitempty"`
+	// Containerd is merged into the generated containerd configuration
+	// (version 3 layout), key by key.
+	Containerd map[string]any `json:"containerd,omitempty"`
+}
+
+// Kubernetes says which release the cluster runs.
+type Kubernetes struct {
+	Version string `json:"version"` // "v1.36.3"; 1.33 and later
+}
+
+// Endpoint is the address that clients and kubelets use for the API.
+type Endpoint struct {
+	Host string `json:"host"`           // VIP or DNS name
+	Port int    `json:"port,omitempty"` // default 6443
+}
+
+// BalancerMode says who runs the balancer in front of the API servers.
+type BalancerMode string
+
+const (
+	BalancerDedicated BalancerMode = "dedicated" // HAProxy and keepalived on hosts with role load-balancer
+	BalancerExternal  BalancerMode = "external"  // the user's own; only checked
+)
+
+// LoadBalancer configures what stands behind the endpoint.
+type LoadBalancer struct {
+	Mode BalancerMode `json:"mode,omitempty"` // default dedicated
+	// VIP is the address that keepalived moves; default: endpoint.host when
+	// that is an IP address. Needed when endpoint.host is a DNS name.
+	VIP string `json:"vip,omitempty"`
+	// Interface carries the VIP on the balancer hosts; default: the one that
+	// holds the host's internal address, found on the host.
+	Interface       string `json:"interface,omitempty"`
+	VirtualRouterID int    `json:"virtualRouterID,omitempty"` // 1-255; default 51
+}
+
+// SSH says how hosts are reached. Host.SSH overrides it field by field.
+type SSH struct {
+	User          string   `json:"user,omitempty"` // default: what ~/.ssh/config says, else root
+	Port          int      `json:"port,omitempty"` // default 22
+	IdentityFiles []string `json:"identityFiles,omitempty"`
+	Agent         *bool    `json:"agent,omitempty"` // use $SSH_AUTH_SOCK; default true
+	Bastion       *Bastion `json:"bastion,omitempty"`
+	// KnownHosts are files in ssh's known_hosts format; default ~/.ssh/known_hosts.
+	KnownHosts []string `json:"knownHosts,omitempty"`
+	// HostKeys pins keys ("ssh-ed25519 AAAA..."); when set, known_hosts is not asked. Per host only.
+	HostKeys []string `json:"hostKeys,omitempty"`
+	Sudo     *bool    `json:"sudo,omitempty"` // default: true unless the user is root
+}
+
+// Bastion is a jump host; it is verified like any other host.
+type Bastion struct {
+	Address       string   `json:"address"`
+	Port          int      `json:"port,omitempty"`
+	User          string   `json:"user,omitempty"`
+	IdentityFiles []string `json:"identityFiles,omitempty"`
+	HostKeys      []string `json:"hostKeys,omitempty"`
+}
+
+// Role is what a host does in the cluster.
+type Role string
+
+const (
+	RoleControlPlane Role = "control-plane" // "master" is accepted as a synonym and normalised
+	RoleLoadBalancer Role = "load-balancer"
+	RoleWorker       Role = "worker"
+)
+
+// Host is one machine.
+type Host struct {
+	Name            string            `json:"name"`                      // DNS label; the Node's name
+	Address         string            `json:"address"`                   // where SSH reaches it: IP or DNS name
+	InternalAddress string            `json:"internalAddress,omitempty"` // IP used inside the cluster; default: address when it is an IP
+	Role            Role              `json:"role"`
+	Labels          map[string]string `json:"labels,omitempty"`
+	Taints          []Taint           `json:"taints,omitempty"`
+	SSH             SSH               `json:"ssh,omitempty"`
+}
+
+// Taint has the fields of core/v1 Taint that a user sets.
+type Taint struct {
+	Key    string `json:"key"`
+	Value  string `json:"value,omitempty"`
+	Effect string `json:"effect"` // NoSchedule, PreferNoSchedule, NoExecute
+}
+
+// Network holds the cluster's own networks.
+type Network struct {
+	PodCIDR     string `json:"podCIDR,omitempty"`     // default 10.244.0.0/16
+	ServiceCIDR string `json:"serviceCIDR,omitempty"` // default 10.96.0.0/12
+	DNSDomain   string `json:"dnsDomain,omitempty"`   // default cluster.local
+	CNI         CNI    `json:"cni,omitempty"`
+}
+
+// CNIPlugin names who provides the pod network.
+type CNIPlugin string
+
+const (
+	CNIFlannel   CNIPlugin = "flannel"   // embedded, the default
+	CNIManifests CNIPlugin = "manifests" // the user's manifests, applied in order
+	CNINone      CNIPlugin = "none"      // nothing; nodes stay NotReady until the user adds one
+)
+
+// CNI says which pod network is installed.
+type CNI struct {
+	Plugin    CNIPlugin `json:"plugin,omitempty"`
+	Manifests []string  `json:"manifests,omitempty"` // files, relative to the inventory
+}
+
+// SoftwareSource says where binaries and images come from.
+type SoftwareSource string
+
+const (
+	SourceBundle    SoftwareSource = "bundle"    // one file, pushed over SSH
+	SourceInstalled SoftwareSource = "installed" // found on the hosts
+)
+
+// Software says where binaries and images come from.
+type Software struct {
+	Source SoftwareSource `json:"source,omitempty"` // default bundle
+	Bundle string         `json:"bundle,omitempty"` // path, relative to the inventory
+}
+
+// PKI lets the user bring CA files; each is a path relative to the inventory.
+// All eight or none (front-proxy, etcd, cluster CA: certificate and key; the service-account pair).
+type PKI struct {
+	Directory string `json:"directory,omitempty"` // laid out like /etc/kubernetes/pki: ca.crt ca.key etcd/ca.crt etcd/ca.key front-proxy-ca.crt front-proxy-ca.key sa.key sa.pub
+}
+
+// Preflight tunes the checks before a host is touched.
+type Preflight struct {
+	// IgnoreErrors are names of checks, ours ("Memory") or kubeadm's
+	// ("SystemVerification"), whose failure becomes a warning.
+	IgnoreErrors []string `json:"ignoreErrors,omitempty"`
+}
+
+// Kubeadm holds raw fields, merged key by key over what is generated.
+type Kubeadm struct {
+	ClusterConfiguration   map[string]any `json:"clusterConfiguration,omitempty"`
+	KubeletConfiguration   map[string]any `json:"kubeletConfiguration,omitempty"`
+	KubeProxyConfiguration map[string]any `json:"kubeProxyConfiguration,omitempty"`
+}
+
+// CertificateLifetimeFloor is how long any given CA certificate must still be valid.
+const CertificateLifetimeFloor = 30 * 24 * time.Hour
