@@ -16,6 +16,8 @@ type Cluster struct {
 	Kind       string   `json:"kind"`
 	Metadata   Metadata `json:"metadata"`
 	Spec       Spec     `json:"spec"`
+
+	source *source // where each value was written; nil when not made by Parse
 }
 
 // Metadata names the cluster; the name is what destructive commands ask for.

@@ -1,0 +1,96 @@
+package inventory
+
+import (
+	"net/netip"
+	"path/filepath"
+)
+
+// ControlPlanes lists the hosts with role control-plane, in the file's order;
+// the first is where a cluster begins.
+func (c *Cluster) ControlPlanes() []Host { return c.withRole(RoleControlPlane) }
+
+// Workers lists the hosts with role worker, in the file's order.
+func (c *Cluster) Workers() []Host { return c.withRole(RoleWorker) }
+
+// Balancers lists the hosts with role load-balancer, in the file's order.
+func (c *Cluster) Balancers() []Host { return c.withRole(RoleLoadBalancer) }
+
+// Nodes lists the hosts that are Nodes of the cluster: control planes first, then workers.
+func (c *Cluster) Nodes() []Host { return append(c.ControlPlanes(), c.Workers()...) }
+
+func (c *Cluster) withRole(role Role) []Host {
+	var hosts []Host
+	for _, h := range c.Spec.Hosts {
+		if h.Role == role {
+			hosts = append(hosts, h)
+		}
+	}
+	return hosts
+}
+
+// HostByName finds a host by its name.
+func (c *Cluster) HostByName(name string) (Host, bool) {
+	for _, h := range c.Spec.Hosts {
+		if h.Name == name {
+			return h, true
+		}
+	}
+	return Host{}, false
+}
+
+// IP is the host's internal address; invalid only for a Host that no Parse has seen.
+func (h Host) IP() netip.Addr {
+	ip, err := netip.ParseAddr(h.InternalAddress)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return ip
+}
+
+// NoBastion as a host's bastion address means that this host is reached
+// directly although the others are not.
+const NoBastion = "none"
+
+// EffectiveSSH is how h is reached: the defaults for all hosts, overridden
+// field by field with the host's own. A list or a bastion replaces the
+// default's as a whole. User "", Port 0 and Sudo nil mean that nobody said:
+// ~/.ssh/config decides, else root, 22 and "unless root".
+func (c *Cluster) EffectiveSSH(h Host) SSH {
+	s := c.Spec.SSH
+	own := h.SSH
+	if own.User != "" {
+		s.User = own.User
+	}
+	if own.Port != 0 {
+		s.Port = own.Port
+	}
+	if own.IdentityFiles != nil {
+		s.IdentityFiles = own.IdentityFiles
+	}
+	if own.Agent != nil {
+		s.Agent = own.Agent
+	}
+	if own.Bastion != nil {
+		s.Bastion = own.Bastion
+	}
+	if s.Bastion != nil && s.Bastion.Address == NoBastion {
+		s.Bastion = nil
+	}
+	if own.KnownHosts != nil {
+		s.KnownHosts = own.KnownHosts
+	}
+	s.HostKeys = own.HostKeys // pinned per host only
+	if own.Sudo != nil {
+		s.Sudo = own.Sudo
+	}
+	return s
+}
+
+// Path resolves a path written in the inventory: relative ones start at the
+// inventory's directory. "" stays "".
+func (c *Cluster) Path(path string) string {
+	if path == "" || filepath.IsAbs(path) || c.source == nil {
+		return path
+	}
+	return filepath.Join(filepath.Dir(c.source.file), path)
+}
