@@ -1,0 +1,206 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+)
+
+// bootLimit is how long a host may take from its start to a login over SSH.
+const bootLimit = 60 * time.Second
+
+// Up brings the named hosts up, or all but the spares, and writes the lab's
+// keys, known_hosts and inventory. What a killed lab or another checkout left
+// is taken over or removed; hosts that are up already stay as they are.
+func (l *Lab) Up(ctx context.Context, log io.Writer, wanted ...string) error {
+	if err := needRoot(); err != nil {
+		return err
+	}
+	hosts, err := l.Select(wanted...)
+	if err != nil {
+		return err
+	}
+	unlock, err := l.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	b, err := l.ensureBox(ctx, log)
+	if err != nil {
+		return err
+	}
+	if err := l.addBox(ctx, b); err != nil {
+		return err
+	}
+	if err := l.takeOver(ctx, log, b); err != nil {
+		return err
+	}
+	if err := l.ensureBridge(ctx); err != nil {
+		return err
+	}
+	if err := l.writeFiles(); err != nil {
+		return err
+	}
+	fmt.Fprintf(log, "lab: vagrant up %s\n", strings.Join(names(hosts), " "))
+	args := append([]string{"up", "--provider=lxc", "--parallel", "--no-provision"}, names(hosts)...)
+	if _, err := l.vagrant(ctx, b, args...); err != nil {
+		return fmt.Errorf("lab: vagrant up: %w", err)
+	}
+	if err := l.awaitLogins(ctx, hosts); err != nil {
+		return err
+	}
+	return l.WriteInventory(l.Inventory(), InventoryOptions{})
+}
+
+func (l *Lab) awaitLogins(ctx context.Context, hosts []Host) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, h := range hosts {
+		group.Go(func() error { return l.AwaitLogin(ctx, h.Name, bootLimit) })
+	}
+	return group.Wait()
+}
+
+// takeOver removes containers that this checkout's Vagrant did not make of
+// this box, and thaws those that a killed test left frozen.
+func (l *Lab) takeOver(ctx context.Context, log io.Writer, b box) error {
+	stamp := filepath.Join(l.Dir, "box")
+	last, _ := os.ReadFile(stamp)
+	_, bridgeErr := os.Stat(filepath.Join("/sys/class/net", l.Bridge))
+	ours := string(last) == b.name && bridgeErr == nil
+	existing, err := l.containers(ctx)
+	if err != nil {
+		return err
+	}
+	for _, name := range existing {
+		i := slices.IndexFunc(l.Hosts, func(h Host) bool { return h.Container() == name })
+		if i < 0 || !ours || !l.knownToVagrant(l.Hosts[i]) {
+			fmt.Fprintf(log, "lab: removing %s, left by another lab\n", name)
+			if err := destroy(ctx, name); err != nil {
+				return err
+			}
+			continue
+		}
+		if state, err := l.State(ctx, l.Hosts[i].Name); err != nil {
+			return err
+		} else if state == StateFrozen {
+			if _, err := Run(ctx, "lxc-unfreeze", "--name", name); err != nil {
+				return fmt.Errorf("lab: thaw %s: %w", name, err)
+			}
+		}
+	}
+	if err := os.MkdirAll(l.Dir, 0o755); err != nil {
+		return fmt.Errorf("lab: make its directory: %w", err)
+	}
+	if err := os.WriteFile(stamp, []byte(b.name), 0o644); err != nil {
+		return fmt.Errorf("lab: note the box: %w", err)
+	}
+	return nil
+}
+
+// Down removes every container of the lab, its bridge and its files. The cache
+// (box, bundles) stays. It is safe to call on half a lab or none.
+func (l *Lab) Down(ctx context.Context) error {
+	if err := needRoot(); err != nil {
+		return err
+	}
+	unlock, err := l.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	existing, err := l.containers(ctx)
+	if err != nil {
+		return err
+	}
+	group, gctx := errgroup.WithContext(ctx)
+	for _, name := range existing {
+		group.Go(func() error { return destroy(gctx, name) })
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	if err := l.removeBridge(ctx); err != nil {
+		return err
+	}
+	// Only what Up wrote: the directory may be the user's own.
+	for _, name := range []string{"box", "hosts", "id_ed25519", "id_ed25519.pub", "inventory.yaml", "known_hosts", "pre-start", "vagrant"} {
+		if err := os.RemoveAll(filepath.Join(l.Dir, name)); err != nil {
+			return fmt.Errorf("lab: remove its files: %w", err)
+		}
+	}
+	return nil
+}
+
+// destroy kills and removes a container; one that is gone is no error.
+func destroy(ctx context.Context, container string) error {
+	if err := kill(ctx, container); err != nil {
+		return err
+	}
+	// Not lxc-destroy: it refuses a container whose config was half written.
+	lxcPath, err := containersPath(ctx)
+	if err != nil {
+		return err
+	}
+	if err := os.RemoveAll(filepath.Join(lxcPath, container)); err != nil {
+		return fmt.Errorf("lab: remove %s: %w", container, err)
+	}
+	return nil
+}
+
+// kill is the power switch. lxc-stop's exit 2 says that it was off already.
+func kill(ctx context.Context, container string) error {
+	_, err := Run(ctx, "lxc-stop", "--name", container, "--kill")
+	var exit *RunError
+	if err != nil && (!errors.As(err, &exit) || exit.Code != 2) {
+		return fmt.Errorf("lab: power off %s: %w", container, err)
+	}
+	return nil
+}
+
+// containers lists the lab's containers on this machine, whoever made them.
+func (l *Lab) containers(ctx context.Context) ([]string, error) {
+	path, err := containersPath(ctx)
+	if err != nil {
+		return nil, err
+	}
+	dirs, err := filepath.Glob(filepath.Join(path, containerPrefix+"*"))
+	if err != nil {
+		return nil, fmt.Errorf("lab: list containers: %w", err)
+	}
+	for i := range dirs {
+		dirs[i] = filepath.Base(dirs[i])
+	}
+	return dirs, nil
+}
+
+func containersPath(ctx context.Context) (string, error) {
+	out, err := Run(ctx, "lxc-config", "lxc.lxcpath")
+	if err != nil {
+		return "", fmt.Errorf("lab: find where containers lie: %w", err)
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+// lock keeps a second lab command on this machine away while one works.
+func (l *Lab) lock() (unlock func(), err error) {
+	if err := os.MkdirAll(l.Cache, 0o755); err != nil {
+		return nil, fmt.Errorf("lab: make the cache: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(l.Cache, "lab.lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("lab: lock: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("lab: another lab command is at work on this machine (%s): %w", f.Name(), err), f.Close())
+	}
+	return func() { f.Close() }, nil
+}
