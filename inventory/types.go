@@ -140,10 +140,19 @@ const (
 	CNINone      CNIPlugin = "none"      // nothing; nodes stay NotReady until the user adds one
 )
 
+// CNIBackend is how flannel carries packets from host to host.
+type CNIBackend string
+
+const (
+	CNIBackendVXLAN  CNIBackend = "vxlan"   // a tunnel; works on any network, the default
+	CNIBackendHostGW CNIBackend = "host-gw" // plain routes; all hosts on one layer 2 network
+)
+
 // CNI says which pod network is installed.
 type CNI struct {
-	Plugin    CNIPlugin `json:"plugin,omitempty"`
-	Manifests []string  `json:"manifests,omitempty"` // files, relative to the inventory
+	Plugin    CNIPlugin  `json:"plugin,omitempty"`
+	Backend   CNIBackend `json:"backend,omitempty"`   // of the embedded flannel; default vxlan
+	Manifests []string   `json:"manifests,omitempty"` // files, relative to the inventory
 }
 
 // SoftwareSource says where binaries and images come from.
