@@ -52,45 +52,60 @@ func (h Host) IP() netip.Addr {
 const NoBastion = "none"
 
 // EffectiveSSH is how h is reached: the defaults for all hosts, overridden
-// field by field with the host's own. A list or a bastion replaces the
-// default's as a whole. User "", Port 0 and Sudo nil mean that nobody said:
-// ~/.ssh/config decides, else root, 22 and "unless root".
+// field by field with the host's own; a list or a bastion replaces the default
+// as a whole. Files are resolved with Path. User "", Port 0 and Sudo nil mean
+// that nobody said: ~/.ssh/config decides, else root, 22 and "unless root".
 func (c *Cluster) EffectiveSSH(h Host) SSH {
-	s := c.Spec.SSH
-	own := h.SSH
-	if own.User != "" {
-		s.User = own.User
-	}
-	if own.Port != 0 {
-		s.Port = own.Port
-	}
+	s, own := c.Spec.SSH, h.SSH
+	override(&s.User, own.User)
+	override(&s.Port, own.Port)
+	override(&s.Agent, own.Agent)
+	override(&s.Bastion, own.Bastion)
+	override(&s.Sudo, own.Sudo)
 	if own.IdentityFiles != nil {
 		s.IdentityFiles = own.IdentityFiles
-	}
-	if own.Agent != nil {
-		s.Agent = own.Agent
-	}
-	if own.Bastion != nil {
-		s.Bastion = own.Bastion
-	}
-	if s.Bastion != nil && s.Bastion.Address == NoBastion {
-		s.Bastion = nil
 	}
 	if own.KnownHosts != nil {
 		s.KnownHosts = own.KnownHosts
 	}
 	s.HostKeys = own.HostKeys // pinned per host only
-	if own.Sudo != nil {
-		s.Sudo = own.Sudo
+	s.IdentityFiles = c.paths(s.IdentityFiles)
+	s.KnownHosts = c.paths(s.KnownHosts)
+	switch {
+	case s.Bastion == nil:
+	case s.Bastion.Address == NoBastion:
+		s.Bastion = nil
+	default:
+		bastion := *s.Bastion
+		bastion.IdentityFiles = c.paths(bastion.IdentityFiles)
+		s.Bastion = &bastion
 	}
 	return s
 }
 
-// Path resolves a path written in the inventory: relative ones start at the
-// inventory's directory. "" stays "".
+func override[T comparable](field *T, own T) {
+	var zero T
+	if own != zero {
+		*field = own
+	}
+}
+
+// Path resolves a path written in the inventory: a relative one starts at the
+// inventory's directory; "" and those that begin with "~" stay as they are.
 func (c *Cluster) Path(path string) string {
-	if path == "" || filepath.IsAbs(path) || c.source == nil {
+	if path == "" || path[0] == '~' || filepath.IsAbs(path) || c.source == nil {
 		return path
 	}
 	return filepath.Join(filepath.Dir(c.source.file), path)
+}
+
+func (c *Cluster) paths(list []string) []string {
+	if list == nil {
+		return nil
+	}
+	out := make([]string, len(list))
+	for i, path := range list {
+		out[i] = c.Path(path)
+	}
+	return out
 }

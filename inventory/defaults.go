@@ -34,6 +34,9 @@ func setDefaults(c *Cluster) {
 	orElse(&spec.Network.ServiceCIDR, DefaultServiceCIDR)
 	orElse(&spec.Network.DNSDomain, DefaultDNSDomain)
 	orElse(&spec.Network.CNI.Plugin, CNIFlannel)
+	if spec.Network.CNI.Plugin == CNIFlannel {
+		orElse(&spec.Network.CNI.Backend, CNIBackendVXLAN)
+	}
 	orElse(&spec.Software.Source, SourceBundle)
 	for i := range spec.Hosts {
 		h := &spec.Hosts[i]

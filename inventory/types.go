@@ -12,8 +12,8 @@ const (
 
 // Cluster is one inventory document.
 type Cluster struct {
-	APIVersion string   `json:"apiVersion"`
-	Kind       string   `json:"kind"`
+	APIVersion string   `json:"apiVersion"` // the version of this format
+	Kind       string   `json:"kind"`       // the kind of this document
 	Metadata   Metadata `json:"metadata"`
 	Spec       Spec     `json:"spec"`
 
@@ -22,7 +22,7 @@ type Cluster struct {
 
 // Metadata names the cluster; the name is what destructive commands ask for.
 type Metadata struct {
-	Name string `json:"name"` // DNS label
+	Name string `json:"name"` // a DNS label; destructive commands ask for it
 }
 
 // Spec is the wanted state of the cluster.
@@ -31,7 +31,7 @@ type Spec struct {
 	Endpoint     Endpoint     `json:"endpoint"`
 	LoadBalancer LoadBalancer `json:"loadBalancer,omitempty"`
 	SSH          SSH          `json:"ssh,omitempty"` // defaults for every host
-	Hosts        []Host       `json:"hosts"`
+	Hosts        []Host       `json:"hosts"`         // every machine of the cluster
 	Network      Network      `json:"network,omitempty"`
 	Software     Software     `json:"software"`
 	PKI          PKI          `json:"pki,omitempty"`
@@ -63,7 +63,7 @@ const (
 
 // LoadBalancer configures what stands behind the endpoint.
 type LoadBalancer struct {
-	Mode BalancerMode `json:"mode,omitempty"` // default dedicated
+	Mode BalancerMode `json:"mode,omitempty"` // who runs it; default dedicated
 	// VIP is the address that keepalived moves; default: endpoint.host when
 	// that is an IP address. Needed when endpoint.host is a DNS name.
 	VIP string `json:"vip,omitempty"`
@@ -75,12 +75,15 @@ type LoadBalancer struct {
 
 // SSH says how hosts are reached. Host.SSH overrides it field by field.
 type SSH struct {
-	User          string   `json:"user,omitempty"` // default: what ~/.ssh/config says, else root
-	Port          int      `json:"port,omitempty"` // default 22
-	IdentityFiles []string `json:"identityFiles,omitempty"`
-	Agent         *bool    `json:"agent,omitempty"` // use $SSH_AUTH_SOCK; default true
-	Bastion       *Bastion `json:"bastion,omitempty"`
-	// KnownHosts are files in ssh's known_hosts format; default ~/.ssh/known_hosts.
+	User          string   `json:"user,omitempty"`          // default: what ~/.ssh/config says, else root
+	Port          int      `json:"port,omitempty"`          // default: what ~/.ssh/config says, else 22
+	IdentityFiles []string `json:"identityFiles,omitempty"` // private keys: paths relative to the inventory, or with ~/
+	Agent         *bool    `json:"agent,omitempty"`         // use $SSH_AUTH_SOCK; default true
+	// Bastion is a jump host on the way; on a host, address: none means that
+	// this one is reached directly although the others are not.
+	Bastion *Bastion `json:"bastion,omitempty"`
+	// KnownHosts are files in ssh's known_hosts format, relative to the inventory,
+	// or with ~/; default ~/.ssh/known_hosts.
 	KnownHosts []string `json:"knownHosts,omitempty"`
 	// HostKeys pins keys ("ssh-ed25519 AAAA..."); when set, known_hosts is not asked. Per host only.
 	HostKeys []string `json:"hostKeys,omitempty"`
@@ -89,11 +92,11 @@ type SSH struct {
 
 // Bastion is a jump host; it is verified like any other host.
 type Bastion struct {
-	Address       string   `json:"address"`
-	Port          int      `json:"port,omitempty"`
-	User          string   `json:"user,omitempty"`
-	IdentityFiles []string `json:"identityFiles,omitempty"`
-	HostKeys      []string `json:"hostKeys,omitempty"`
+	Address       string   `json:"address"`                 // IP or DNS name
+	Port          int      `json:"port,omitempty"`          // default: what ~/.ssh/config says, else 22
+	User          string   `json:"user,omitempty"`          // default: what ~/.ssh/config says, else root
+	IdentityFiles []string `json:"identityFiles,omitempty"` // private keys; default: what ~/.ssh/config says
+	HostKeys      []string `json:"hostKeys,omitempty"`      // pins keys ("ssh-ed25519 AAAA..."); when set, known_hosts is not asked
 }
 
 // Role is what a host does in the cluster.
@@ -111,16 +114,19 @@ type Host struct {
 	Address         string            `json:"address"`                   // where SSH reaches it: IP or DNS name
 	InternalAddress string            `json:"internalAddress,omitempty"` // IP used inside the cluster; default: address when it is an IP
 	Role            Role              `json:"role"`
-	Labels          map[string]string `json:"labels,omitempty"`
-	Taints          []Taint           `json:"taints,omitempty"`
-	SSH             SSH               `json:"ssh,omitempty"`
+	Labels          map[string]string `json:"labels,omitempty"` // of the Node
+	// Taints of the Node. Left out, a control plane host has the usual
+	// NoSchedule taint; an empty list leaves it free for all pods.
+	Taints []Taint `json:"taints,omitempty"`
+	// SSH overrides, field by field, how the hosts are reached.
+	SSH SSH `json:"ssh,omitempty"`
 }
 
 // Taint has the fields of core/v1 Taint that a user sets.
 type Taint struct {
-	Key    string `json:"key"`
-	Value  string `json:"value,omitempty"`
-	Effect string `json:"effect"` // NoSchedule, PreferNoSchedule, NoExecute
+	Key    string `json:"key"`             // [DNS name/]name
+	Value  string `json:"value,omitempty"` // may be empty
+	Effect string `json:"effect"`          // NoSchedule, PreferNoSchedule, NoExecute
 }
 
 // Network holds the cluster's own networks.
@@ -150,7 +156,7 @@ const (
 
 // CNI says which pod network is installed.
 type CNI struct {
-	Plugin    CNIPlugin  `json:"plugin,omitempty"`
+	Plugin    CNIPlugin  `json:"plugin,omitempty"`    // who provides it; default flannel
 	Backend   CNIBackend `json:"backend,omitempty"`   // of the embedded flannel; default vxlan
 	Manifests []string   `json:"manifests,omitempty"` // files, relative to the inventory
 }
@@ -165,7 +171,7 @@ const (
 
 // Software says where binaries and images come from.
 type Software struct {
-	Source SoftwareSource `json:"source,omitempty"` // default bundle
+	Source SoftwareSource `json:"source,omitempty"` // where it is; default bundle
 	Bundle string         `json:"bundle,omitempty"` // path, relative to the inventory
 }
 
@@ -184,9 +190,9 @@ type Preflight struct {
 
 // Kubeadm holds raw fields, merged key by key over what is generated.
 type Kubeadm struct {
-	ClusterConfiguration   map[string]any `json:"clusterConfiguration,omitempty"`
-	KubeletConfiguration   map[string]any `json:"kubeletConfiguration,omitempty"`
-	KubeProxyConfiguration map[string]any `json:"kubeProxyConfiguration,omitempty"`
+	ClusterConfiguration   map[string]any `json:"clusterConfiguration,omitempty"`   // kubeadm.k8s.io/v1beta4
+	KubeletConfiguration   map[string]any `json:"kubeletConfiguration,omitempty"`   // kubelet.config.k8s.io/v1beta1
+	KubeProxyConfiguration map[string]any `json:"kubeProxyConfiguration,omitempty"` // kubeproxy.config.k8s.io/v1alpha1
 }
 
 // CertificateLifetimeFloor is how long any given CA certificate must still be valid.

@@ -238,6 +238,12 @@ func (v *validator) cni(path string, cni CNI) {
 	if v.spoilt[path+".plugin"] {
 		return
 	}
+	switch {
+	case cni.Plugin == CNIFlannel:
+		oneOf(v, path+".backend", cni.Backend, CNIBackendVXLAN, CNIBackendHostGW)
+	case v.given(path + ".backend"):
+		v.err(path+".backend", "a backend is flannel's, and plugin is "+string(cni.Plugin), "set plugin: flannel, or remove it")
+	}
 	v.filled(path+".manifests", cni.Manifests)
 	if cni.Plugin == CNIManifests && len(cni.Manifests) == 0 {
 		v.err(path+".manifests", "missing, and plugin is manifests", "list the files to apply, in order")
