@@ -22,8 +22,8 @@ func (f File) String() string {
 	return fmt.Sprintf("%s (%04o, %d bytes)", f.Path, f.Mode.Perm(), len(f.Content))
 }
 
-// GoString keeps %#v from printing a secret.
-func (f File) GoString() string { return "templates.File{" + f.String() + "}" }
+// Format keeps every verb, %#v too, from walking into a secret.
+func (f File) Format(s fmt.State, _ rune) { fmt.Fprint(s, f.String()) }
 
 // Where things lie on a host.
 const (
