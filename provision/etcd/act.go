@@ -1,0 +1,203 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+)
+
+const actPoll = 500 * time.Millisecond
+
+// Do gates an operation and performs it: the look, the projection and the
+// change are never further apart than MaxAge. It returns the verdict that the
+// decision was made on.
+func (m *Members) Do(ctx context.Context, op Operation, w Want, budget time.Duration) (Verdict, error) {
+	w.Op = &op
+	v, err := m.Gate(ctx, w, budget)
+	if err != nil {
+		return v, err
+	}
+	if age := m.now().Sub(v.At); age > MaxAge {
+		return v, fmt.Errorf("%s: the last look is %s old, %s are allowed", op, shortDuration(age), shortDuration(MaxAge))
+	}
+	target, _ := v.Find(op.ID, op.PeerURL)
+	ctx, cancel := context.WithTimeout(ctx, budget)
+	defer cancel()
+	switch op.Kind {
+	case OpAddLearner:
+		_, err = m.AddLearner(ctx, op.PeerURL, op.Host)
+	case OpPromote:
+		err = m.Promote(ctx, target.ID)
+	case OpRemoveLearner, OpRemoveDead, OpRemoveLive:
+		err = m.Remove(ctx, target.ID)
+	default:
+		err = fmt.Errorf("%s: not a change of membership", op)
+	}
+	return v, err
+}
+
+// AddLearner lists a newcomer as a learner and returns its entry. A learner
+// that is listed already is success; a voter is not, for kubeadm would start
+// it on an empty directory, and it would crash. Until ctx ends it waits while
+// etcd says that a voter was disconnected in the last five seconds.
+func (m *Members) AddLearner(ctx context.Context, peerURL, name string) (Listed, error) {
+	var found Listed
+	err := m.change(ctx, "add learner "+name, func(ctx context.Context, list []Listed) (bool, error) {
+		for _, l := range list {
+			if !hasURL(l.PeerURLs, peerURL) {
+				continue
+			}
+			if !l.Learner {
+				return false, fmt.Errorf("%s is listed already, as voter %s", peerURL, l.ID)
+			}
+			found = l
+			return true, nil
+		}
+		return false, nil
+	}, func(ctx context.Context, c *conn) error {
+		_, err := c.MemberAddAsLearner(ctx, []string{peerURL})
+		return err
+	})
+	return found, err
+}
+
+// Promote makes a learner a voter. Until ctx ends it retries while the learner
+// is not in sync with the leader.
+func (m *Members) Promote(ctx context.Context, id MemberID) error {
+	return m.change(ctx, "promote "+id.String(), func(_ context.Context, list []Listed) (bool, error) {
+		i := slices.IndexFunc(list, func(l Listed) bool { return l.ID == id })
+		if i < 0 {
+			return false, errors.New("it is not in the member list")
+		}
+		return !list[i].Learner, nil
+	}, func(ctx context.Context, c *conn) error {
+		_, err := c.MemberPromote(ctx, uint64(id))
+		return err
+	})
+}
+
+// Remove takes a member off the list, by ID. If it leads, leadership is moved
+// first. A member that is not listed is success.
+func (m *Members) Remove(ctx context.Context, id MemberID) error {
+	if id == 0 {
+		return errors.New("remove: no member ID")
+	}
+	return m.change(ctx, "remove "+id.String(), func(_ context.Context, list []Listed) (bool, error) {
+		return !slices.ContainsFunc(list, func(l Listed) bool { return l.ID == id }), nil
+	}, func(ctx context.Context, c *conn) error {
+		if s, err := c.status(ctx); err == nil && s.Leader == id {
+			if err := m.MoveLeader(ctx, 0); err != nil {
+				return err
+			}
+		}
+		_, err := c.MemberRemove(ctx, uint64(id))
+		return err
+	})
+}
+
+// change makes one change of membership: list, act if it is not already so,
+// and whatever the answer was, list again and decide by what is there. A
+// request whose leader died in flight may have been done or not.
+func (m *Members) change(ctx context.Context, what string, done func(context.Context, []Listed) (bool, error), act func(context.Context, *conn) error) error {
+	var last error
+	for {
+		c, list, err := m.quorate(ctx)
+		if err == nil {
+			ok, err := done(ctx, list)
+			if err != nil {
+				return fmt.Errorf("%s: %w", what, err)
+			}
+			if ok {
+				return nil
+			}
+			last = bounded(ctx, func(ctx context.Context) error { return act(ctx, c) })
+			if last == nil {
+				continue // see it in the list
+			}
+			if definiteRefusal(last) {
+				return fmt.Errorf("%s: %w", what, last)
+			}
+		} else {
+			last = err
+		}
+		if err := pause(ctx, actPoll); err != nil {
+			return fmt.Errorf("%s: %w (%w)", what, last, err)
+		}
+	}
+}
+
+func bounded(ctx context.Context, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, CallTimeout)
+	defer cancel()
+	return f(ctx)
+}
+
+// definiteRefusal tells answers that another try cannot change.
+func definiteRefusal(err error) bool {
+	for _, e := range []error{rpctypes.ErrTooManyLearners, rpctypes.ErrMemberBadURLs, rpctypes.ErrPermissionDenied} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// quorate finds a member that reads the list through quorum, the leader if it can.
+func (m *Members) quorate(ctx context.Context) (*conn, []Listed, error) {
+	seen := m.answering(ctx)
+	slices.SortStableFunc(seen, func(x, y seenMember) int {
+		return boolOrder(y.status.Leader == y.status.MemberID, x.status.Leader == x.status.MemberID)
+	})
+	err := errors.New("no voter answers")
+	for _, s := range seen {
+		if s.status.Learner {
+			continue
+		}
+		var list []Listed
+		if list, err = s.conn.list(ctx, false); err == nil {
+			return s.conn, list, nil
+		}
+	}
+	return nil, nil, fmt.Errorf("member list: %w", err)
+}
+
+func boolOrder(x, y bool) int {
+	switch {
+	case x == y:
+		return 0
+	case x:
+		return 1
+	default:
+		return -1
+	}
+}
+
+// seenMember is a member that answered just now.
+type seenMember struct {
+	target Target
+	conn   *conn
+	status *Status
+}
+
+// answering asks all targets for their status, as Observe does but no more.
+func (m *Members) answering(ctx context.Context) []seenMember {
+	ctx, cancel := context.WithTimeout(ctx, observeBudget)
+	defer cancel()
+	found := make([]seenMember, len(m.targets))
+	ch := make(chan struct{}, len(m.targets))
+	for i, t := range m.targets {
+		go func() {
+			c, s := m.find(ctx, t, &View{Host: t.Name})
+			found[i] = seenMember{t, c, s}
+			ch <- struct{}{}
+		}()
+	}
+	for range m.targets {
+		<-ch
+	}
+	return slices.DeleteFunc(found, func(s seenMember) bool { return s.conn == nil })
+}

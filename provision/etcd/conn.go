@@ -1,0 +1,152 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// conn is one connection to one member, from one vantage point. Only a
+// connection that has answered is kept.
+type conn struct {
+	*clientv3.Client
+	// maint shares the connection; clientv3's own Maintenance dials anew for
+	// every Status and HashKV.
+	maint clientv3.Maintenance
+
+	mu      sync.Mutex
+	dialErr error
+	dialled bool // a TCP connection was made
+}
+
+// connect prepares a connection; nothing is sent before the first request.
+func connect(ctx context.Context, to string, via Target) (*conn, error) {
+	cfg, err := via.TLS(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("%s: etcd client certificate: %w", via.Name, err)
+	}
+	c := &conn{}
+	dial := func(ctx context.Context, addr string) (net.Conn, error) {
+		ctx, cancel := context.WithTimeout(ctx, DialTimeout)
+		defer cancel()
+		nc, err := via.Dial(ctx, "tcp", addr)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.dialErr, c.dialled = err, c.dialled || err == nil
+		return nc, err
+	}
+	c.Client, err = clientv3.New(clientv3.Config{
+		Endpoints:       []string{to},
+		TLS:             cfg,
+		Logger:          zap.NewNop(),
+		MaxUnaryRetries: 1, // a gate polls by itself and wants to see every failure
+		Context:         context.WithoutCancel(ctx),
+		DialOptions: []grpc.DialOption{
+			grpc.WithContextDialer(dial),
+			grpc.WithConnectParams(grpc.ConnectParams{
+				Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.5, MaxDelay: time.Second},
+				MinConnectTimeout: DialTimeout, // covers the TLS handshake
+			}),
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s: etcd client: %w", via.Name, err)
+	}
+	c.maint = clientv3.NewMaintenanceFromMaintenanceClient(pb.NewMaintenanceClient(c.ActiveConnection()), c.Client)
+	return c, nil
+}
+
+// status asks the member about itself.
+func (c *conn) status(ctx context.Context) (*Status, error) {
+	ctx, cancel := context.WithTimeout(ctx, CallTimeout)
+	defer cancel()
+	r, err := c.maint.Status(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	return &Status{
+		ClusterID: MemberID(r.Header.ClusterId), MemberID: MemberID(r.Header.MemberId),
+		Leader: MemberID(r.Leader), Term: r.RaftTerm, RaftIndex: r.RaftIndex, AppliedIndex: r.RaftAppliedIndex,
+		Revision: r.Header.Revision, DBSize: r.DbSize, DBInUse: r.DbSizeInUse, DBQuota: r.DbSizeQuota,
+		Version: r.Version, Learner: r.IsLearner, Errors: r.Errors,
+	}, nil
+}
+
+// list reads the member list, through quorum unless local.
+func (c *conn) list(ctx context.Context, local bool) ([]Listed, error) {
+	ctx, cancel := context.WithTimeout(ctx, CallTimeout)
+	defer cancel()
+	var opts []clientv3.OpOption
+	if local {
+		opts = append(opts, clientv3.WithSerializable())
+	} else {
+		ctx = clientv3.WithRequireLeader(ctx) // without a leader, fail at once instead of at the deadline
+	}
+	r, err := c.MemberList(ctx, opts...)
+	if err != nil {
+		return nil, err
+	}
+	return listed(r.Members), nil
+}
+
+func listed(members []*pb.Member) []Listed {
+	out := make([]Listed, 0, len(members))
+	for _, m := range members {
+		out = append(out, Listed{ID: MemberID(m.ID), Name: m.Name, PeerURLs: m.PeerURLs, ClientURLs: m.ClientURLs, Learner: m.IsLearner})
+	}
+	return out
+}
+
+// outcome explains why the member did not answer.
+func (c *conn) outcome(err error) (Outcome, string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.dialled {
+		if c.dialErr == nil {
+			return TimedOut, "no connection in time"
+		}
+		return classifyDial(c.dialErr), reason(c.dialErr)
+	}
+	if c.dialErr != nil { // it was connected once; reconnecting failed
+		return classifyDial(c.dialErr), reason(c.dialErr)
+	}
+	if isTimeout(err) {
+		return Hung, "no answer in time"
+	}
+	return Rejected, reason(err)
+}
+
+func isTimeout(err error) bool {
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return true
+	}
+	s, ok := status.FromError(err)
+	if !ok {
+		return false
+	}
+	// A handshake that hangs comes back as Unavailable with the cause in its text.
+	return s.Code() == codes.DeadlineExceeded || s.Code() == codes.Canceled ||
+		s.Code() == codes.Unavailable && containsAny(s.Message(), "context deadline exceeded", "i/o timeout")
+}
+
+// reason is an error's text without the noise of the transport.
+func reason(err error) string {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return "timeout"
+	}
+	if s, ok := status.FromError(err); ok {
+		return s.Message()
+	}
+	return err.Error()
+}

@@ -1,0 +1,215 @@
+package etcd
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// judge decides one listed member's state. The order matters: the first thing
+// that is wrong is the one that explains the others.
+func (a *assessment) judge(m Member, l Listed, v *View) (MemberState, string) {
+	if v == nil {
+		return MemberUnreachable, "nothing was asked at " + m.PeerURL
+	}
+	if v.Last == nil {
+		state, why := unanswered(v, m.DeadFor)
+		if m.Unnamed && m.ID != 0 {
+			return MemberUnnamed, "added, but it never started; " + why
+		}
+		return state, why
+	}
+	s := v.Last
+	if s.ClusterID != a.v.ClusterID {
+		a.split = append(a.split, fmt.Sprintf("%s serves cluster %s, the cluster is %s", m.Name, s.ClusterID, a.v.ClusterID))
+		return MemberForeign, fmt.Sprintf("serves another cluster, %s", s.ClusterID)
+	}
+	if s.MemberID != l.ID && l.ID != 0 {
+		why := fmt.Sprintf("answers as member %s, the list says %s", s.MemberID, l.ID)
+		a.disagree("id:"+m.Name, m.Name+" "+why)
+		return MemberForeign, why
+	}
+	if state, why := a.judgeData(m, s.MemberID); why != "" {
+		return state, why
+	}
+	if s.Leader == 0 {
+		return MemberIsolated, fmt.Sprintf("no leader at term %d", s.Term)
+	}
+	if s.Leader != a.v.LeaderID || s.Term != a.v.Term {
+		why := fmt.Sprintf("follows leader %s at term %d, the majority %s at term %d", s.Leader, s.Term, a.v.LeaderID, a.v.Term)
+		if !l.Learner {
+			a.disagree("leader:"+m.Name, m.Name+" "+why)
+		}
+		return MemberIsolated, why
+	}
+	if l.Learner {
+		return a.judgeLearner(v)
+	}
+	return a.judgeVoter(m, v)
+}
+
+// judgeData reports an alarm that bears the member's ID.
+func (a *assessment) judgeData(m Member, id MemberID) (MemberState, string) {
+	for _, al := range a.o.Alarms {
+		if al.Member != id {
+			continue
+		}
+		if al.Kind == "CORRUPT" {
+			a.split = append(a.split, fmt.Sprintf("%s (%s) has diverged: CORRUPT alarm", m.Name, id))
+			return MemberDiverged, "CORRUPT alarm: its data differ from the other members'"
+		}
+		return MemberAlarm, al.Kind + " alarm"
+	}
+	return "", ""
+}
+
+func (a *assessment) judgeVoter(m Member, v *View) (MemberState, string) {
+	if !a.isVoter(v.Last.Leader) {
+		return MemberIsolated, fmt.Sprintf("its leader %s is no voter of the list", v.Last.Leader)
+	}
+	if v.Local == nil {
+		return MemberFailing, "its member list: " + orNotAsked(v.LocalErr)
+	}
+	if !v.Serializable.OK() {
+		return MemberFailing, "local read: " + orNotAsked(v.Serializable.Err)
+	}
+	if !v.Linearizable.OK() {
+		return MemberIsolated, "linearizable read: " + orNotAsked(v.Linearizable.Err)
+	}
+	for _, l := range [][]Listed{v.Local, v.Agreed} {
+		if l != nil && listKey(l) != listKey(a.list) {
+			why := fmt.Sprintf("its member list differs: %s", describeList(l))
+			a.disagree("list:"+m.Name, m.Name+": "+why)
+			return MemberDiverged, why
+		}
+	}
+	if v.Last.AppliedIndex < a.atStart {
+		return MemberLagging, fmt.Sprintf("has applied %d, the leader had %d", v.Last.AppliedIndex, a.atStart)
+	}
+	return MemberHealthy, ""
+}
+
+// judgeLearner can ask less: etcd serves a learner's clients nothing but
+// Status and serializable reads.
+func (a *assessment) judgeLearner(v *View) (MemberState, string) {
+	if !v.Serializable.OK() {
+		return MemberFailing, "local read: " + orNotAsked(v.Serializable.Err)
+	}
+	if v.Last.AppliedIndex < a.atStart {
+		return MemberLagging, fmt.Sprintf("has applied %d, the leader had %d", v.Last.AppliedIndex, a.atStart)
+	}
+	if a.atStart == 0 {
+		return MemberLagging, "the leader's progress was not seen"
+	}
+	return MemberLearner, "caught up"
+}
+
+func (a *assessment) isVoter(id MemberID) bool {
+	for _, l := range a.list {
+		if l.ID == id && !l.Learner {
+			return true
+		}
+	}
+	return false
+}
+
+// unanswered tells a dead member from one that only we cannot reach. Dead
+// needs a witness: its own host saying that nothing listens there, or another
+// working host that cannot connect to it either.
+func unanswered(v *View, deadFor time.Duration) (MemberState, string) {
+	var own string
+	witnesses := map[Outcome][]string{}
+	var downVantages, hung, rejected []string
+	for _, t := range v.Attempts {
+		isOwn := t.Via == v.Host && v.Host != ""
+		switch {
+		case t.Outcome == VantageDown, isOwn && t.Outcome == TimedOut:
+			if isOwn {
+				own = "ssh: " + t.Err
+			} else {
+				downVantages = append(downVantages, t.Via)
+			}
+		case t.Outcome == Hung:
+			hung = append(hung, t.Via)
+		case t.Outcome == Rejected:
+			rejected = append(rejected, t.Via+": "+t.Err)
+		default:
+			witnesses[t.Outcome] = append(witnesses[t.Outcome], t.Via)
+		}
+	}
+	var why []string
+	if own != "" {
+		why = append(why, own)
+	}
+	lasting := ""
+	if deadFor >= time.Second {
+		lasting = " for " + shortDuration(deadFor)
+	}
+	switch {
+	case len(rejected) > 0:
+		return MemberFailing, strings.Join(append(why, "asked from "+strings.Join(rejected, "; ")), "; ")
+	case len(hung) > 0:
+		return MemberHung, strings.Join(append(why, fmt.Sprintf("port open, no answer seen from %s%s", strings.Join(hung, ", "), lasting)), "; ")
+	case len(witnesses) > 0:
+		for _, o := range []Outcome{Refused, TimedOut} {
+			if len(witnesses[o]) > 0 {
+				why = append(why, fmt.Sprintf("2379 %s from %s%s", o, strings.Join(witnesses[o], ", "), lasting))
+			}
+		}
+		return MemberDead, strings.Join(why, "; ")
+	default:
+		return MemberUnreachable, strings.Join(append(why, "no other host to look from"), "; ")
+	}
+}
+
+// ownHostDown says that our own connection to the member's host failed.
+func ownHostDown(v *View) bool {
+	for _, t := range v.Attempts {
+		if t.Via == v.Host && v.Host != "" && (t.Outcome == VantageDown || t.Outcome == TimedOut) {
+			return true
+		}
+	}
+	return false
+}
+
+func ownFailure(v *View) string {
+	for _, t := range v.Attempts {
+		if t.Via == v.Host {
+			if t.Outcome == VantageDown || t.Outcome == TimedOut {
+				return "ssh: " + t.Err
+			}
+			return fmt.Sprintf("%s on its own host", t.Outcome)
+		}
+	}
+	return "not asked on its own host"
+}
+
+func describeList(l []Listed) string {
+	s := make([]string, len(l))
+	for i, m := range l {
+		s[i] = m.ID.String()
+		if m.Learner {
+			s[i] += " (learner)"
+		}
+	}
+	return strings.Join(s, ", ")
+}
+
+func orNotAsked(s string) string {
+	if s == "" {
+		return "not asked"
+	}
+	return s
+}
+
+// shortDuration drops what a reader does not need: 3m10s, 4ms.
+func shortDuration(d time.Duration) string {
+	switch {
+	case d >= time.Second:
+		return d.Round(time.Second).String()
+	case d >= time.Millisecond:
+		return d.Round(time.Millisecond).String()
+	default:
+		return d.Round(100 * time.Microsecond).String()
+	}
+}

@@ -1,0 +1,239 @@
+package etcd
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// hedge is how long a host's own connection has before others are asked too.
+const hedge = 500 * time.Millisecond
+
+// Options tune an observation.
+type Options struct {
+	ReadOnly bool // make no leased write
+	Hash     bool // compare HashKV too
+}
+
+// Look observes and judges once, and remembers the sample.
+func (m *Members) Look(ctx context.Context, o Options) Verdict {
+	v := Assess(m.Observe(ctx, o))
+	if ctx.Err() == nil {
+		m.remember(v.Sample())
+	}
+	return v
+}
+
+// Observe asks every member at once. It takes no longer than about six
+// seconds whatever hangs, and always returns what it has seen.
+func (m *Members) Observe(ctx context.Context, o Options) Observation {
+	whole := ctx
+	ctx, cancel := context.WithTimeout(ctx, observeBudget)
+	defer cancel()
+	obs := Observation{ReadOnly: o.ReadOnly, Hashed: o.Hash, Views: make([]View, len(m.targets))}
+	for _, t := range m.targets {
+		obs.Hosts = append(obs.Hosts, Host{Name: t.Name, PeerURL: t.PeerURL})
+	}
+	conns := make([]*conn, len(m.targets))
+	led := make(chan *conn, len(m.targets)) // members with a leader, as they come
+	var once, each sync.WaitGroup
+	once.Go(func() { m.askOnce(ctx, led, &obs) })
+	for i, t := range m.targets {
+		each.Go(func() { obs.Views[i], conns[i] = m.view(ctx, t, led) })
+	}
+	each.Wait()
+	close(led)
+	for _, g := range m.ghosts(obs.Views) {
+		v, c := m.ghostView(ctx, g)
+		obs.Views, conns = append(obs.Views, v), append(conns, c)
+	}
+	once.Wait()
+	if o.Hash {
+		hashAll(whole, obs.Views, conns)
+	}
+	m.mu.Lock()
+	obs.History = slices.Clone(m.history)
+	m.mu.Unlock()
+	obs.At = m.now()
+	return obs
+}
+
+// view looks at one target: over its own connection, else through the others.
+func (m *Members) view(ctx context.Context, t Target, led chan<- *conn) (View, *conn) {
+	v := View{Host: t.Name, PeerURL: t.PeerURL}
+	c, first := m.find(ctx, t, &v)
+	if c != nil {
+		v.First = first
+		if first.Leader != 0 && !first.Learner {
+			led <- c
+		}
+		m.details(ctx, c, &v)
+	}
+	v.DownSince = m.downSince(t.PeerURL, v.Last != nil)
+	return v, c
+}
+
+// find gets a connection to a target's member. The own connection is given a
+// head start; then every other host is a vantage point, all at once, so that
+// "SSH is down" and "etcd is down" can be told apart.
+func (m *Members) find(ctx context.Context, t Target, v *View) (*conn, *Status) {
+	type answer struct {
+		c *conn
+		s *Status
+		a Attempt
+	}
+	own := make(chan answer, 1)
+	go func() {
+		c, s, a := m.reach(ctx, t.ClientURL, t)
+		own <- answer{c, s, a}
+	}()
+	start := hedge
+	if m.wasDown(t.PeerURL) {
+		start = 0
+	}
+	timer := time.NewTimer(start)
+	defer timer.Stop()
+	var ownDone bool
+	take := func(a answer) bool {
+		if a.c == nil {
+			v.Attempts = append(v.Attempts, a.a)
+			return false
+		}
+		if a.a.Via != t.Name {
+			v.Via = a.a.Via
+		}
+		return true
+	}
+	select {
+	case a := <-own:
+		ownDone = true
+		if take(a) {
+			return a.c, a.s
+		}
+		if a.a.Outcome == Refused || a.a.Outcome == Rejected {
+			return nil, nil // its own host is witness enough
+		}
+	case <-timer.C:
+	}
+	others := make(chan answer, len(m.targets))
+	asked := 0
+	for _, via := range m.targets {
+		if via.Name != t.Name {
+			asked++
+			go func() {
+				c, s, a := m.reach(ctx, t.remoteURL(), via)
+				others <- answer{c, s, a}
+			}()
+		}
+	}
+	for asked > 0 || !ownDone {
+		select {
+		case a := <-own:
+			ownDone = true
+			if take(a) {
+				v.Via = ""
+				return a.c, a.s
+			}
+		case a := <-others:
+			asked--
+			if take(a) {
+				if !ownDone {
+					v.Attempts = append(v.Attempts, Attempt{Via: t.Name, Outcome: TimedOut, Err: "slow or down"})
+				}
+				return a.c, a.s
+			}
+		}
+	}
+	return nil, nil
+}
+
+// details asks an answering member everything else, in parallel, and its
+// status again at the end: by then it must have applied what the leader had
+// at the start.
+func (m *Members) details(ctx context.Context, c *conn, v *View) {
+	var wg sync.WaitGroup
+	wg.Go(func() { v.Serializable = c.read(ctx, clientv3.WithSerializable()) })
+	if !v.First.Learner { // a learner serves nothing else
+		wg.Go(func() { v.Linearizable = c.read(clientv3.WithRequireLeader(ctx)) })
+		wg.Go(func() {
+			l, err := c.list(ctx, true)
+			v.Local, v.LocalErr = l, text(err)
+		})
+		wg.Go(func() {
+			l, err := c.list(ctx, false)
+			v.Agreed, v.AgreedErr = l, text(err)
+		})
+	}
+	wg.Wait()
+	s, err := c.status(ctx)
+	if err != nil {
+		out, why := c.outcome(err)
+		v.Attempts = append(v.Attempts, Attempt{Via: viaOf(v), Outcome: out, Err: why})
+		return
+	}
+	v.Last = s
+}
+
+func viaOf(v *View) string {
+	if v.Via != "" {
+		return v.Via
+	}
+	return v.Host
+}
+
+// read gets one key of ours that need not exist.
+func (c *conn) read(ctx context.Context, opts ...clientv3.OpOption) Read {
+	ctx, cancel := context.WithTimeout(ctx, CallTimeout)
+	defer cancel()
+	began := time.Now()
+	_, err := c.Get(ctx, probePrefix, opts...)
+	return Read{Done: true, Latency: time.Since(began), Err: text(err)}
+}
+
+// ghosts are listed members that no target stands for.
+func (m *Members) ghosts(views []View) []Listed {
+	var out []Listed
+	for _, v := range views {
+		for _, l := range append(slices.Clone(v.Agreed), v.Local...) {
+			known := slices.ContainsFunc(m.targets, func(t Target) bool { return hasURL(l.PeerURLs, t.PeerURL) }) ||
+				slices.ContainsFunc(out, func(o Listed) bool { return o.ID == l.ID })
+			if !known && len(l.PeerURLs) > 0 {
+				out = append(out, l)
+			}
+		}
+	}
+	return out
+}
+
+// ghostView looks for a member without a host through the hosts that we have.
+func (m *Members) ghostView(ctx context.Context, g Listed) (View, *conn) {
+	v := View{PeerURL: g.PeerURLs[0]}
+	ghost := Target{PeerURL: g.PeerURLs[0]}
+	url := ghost.remoteURL()
+	if len(g.ClientURLs) > 0 {
+		url = g.ClientURLs[0]
+	}
+	for _, via := range m.targets {
+		c, s, a := m.reach(ctx, url, via)
+		if c == nil {
+			v.Attempts = append(v.Attempts, a)
+			continue
+		}
+		v.Via, v.First = via.Name, s
+		m.details(ctx, c, &v)
+		v.DownSince = m.downSince(v.PeerURL, v.Last != nil)
+		return v, c
+	}
+	v.DownSince = m.downSince(v.PeerURL, false)
+	return v, nil
+}
+
+func text(err error) string {
+	if err == nil {
+		return ""
+	}
+	return reason(err)
+}

@@ -1,0 +1,102 @@
+package etcd
+
+import (
+	"context"
+	"crypto/rand"
+	"sync"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// probePrefix is where our own keys live; the lease removes them if we cannot.
+const probePrefix = "/ha-install/probe/"
+
+const probeTTL = 15 // seconds
+
+// askOnce takes what goes through quorum, once, from the first member with a
+// leader; if it fails there, from the next one that comes.
+func (m *Members) askOnce(ctx context.Context, led <-chan *conn, obs *Observation) {
+	obs.AlarmErr = "no member has a leader"
+	for c := range led {
+		var wg sync.WaitGroup
+		var alarms []Alarm
+		var alarmErr error
+		wg.Go(func() { alarms, alarmErr = c.alarms(ctx) })
+		if !obs.ReadOnly {
+			wg.Go(func() { obs.Write = c.write(ctx) })
+		}
+		wg.Wait()
+		obs.Alarms, obs.AlarmErr = alarms, text(alarmErr)
+		if alarmErr == nil && (obs.Write == nil || obs.Write.Err == "" || len(alarms) > 0) {
+			return
+		}
+	}
+}
+
+// alarms says which member bears which alarm. Status shows every alarm on
+// every member and cannot be used for that.
+func (c *conn) alarms(ctx context.Context) ([]Alarm, error) {
+	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), CallTimeout)
+	defer cancel()
+	r, err := c.maint.AlarmList(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []Alarm
+	for _, a := range r.Alarms {
+		if a.Alarm != pb.AlarmType_NONE {
+			out = append(out, Alarm{Member: MemberID(a.MemberID), Kind: a.Alarm.String()})
+		}
+	}
+	return out, nil
+}
+
+// write puts a leased key and takes it back.
+func (c *conn) write(ctx context.Context) *Write {
+	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), CallTimeout)
+	defer cancel()
+	began := time.Now()
+	lease, err := c.Grant(ctx, probeTTL)
+	if err != nil {
+		return &Write{Err: reason(err)}
+	}
+	_, err = c.Put(ctx, probePrefix+rand.Text(), began.UTC().Format(time.RFC3339Nano), clientv3.WithLease(lease.ID))
+	w := &Write{Latency: time.Since(began), Err: text(err)}
+	// The lease would expire by itself; its key only should not linger.
+	_, _ = c.Revoke(ctx, lease.ID)
+	return w
+}
+
+// hashAll takes HashKV at one revision that every member has: the lowest of
+// those that they had after a read through quorum.
+func hashAll(ctx context.Context, views []View, conns []*conn) {
+	var rev int64
+	for _, v := range views {
+		if v.Last != nil && !v.Last.Learner && (rev == 0 || v.Last.Revision < rev) {
+			rev = v.Last.Revision
+		}
+	}
+	if rev == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, hashTimeout)
+	defer cancel()
+	var wg sync.WaitGroup
+	for i := range views {
+		v, c := &views[i], conns[i]
+		if c == nil || v.Last == nil || v.Last.Learner {
+			continue
+		}
+		wg.Go(func() {
+			r, err := c.maint.HashKV(ctx, "", rev)
+			if err != nil {
+				v.HashErr = reason(err)
+				return
+			}
+			v.Hash = &Hash{Revision: rev, CompactRevision: r.CompactRevision, Sum: r.Hash}
+		})
+	}
+	wg.Wait()
+}
