@@ -1,0 +1,109 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// maxSessions stays below the ten that sshd permits on one connection (its
+// MaxSessions); tunnels do not count there.
+const maxSessions = 8
+
+var errTooFewSessions = errors.New("sshd permits too few sessions on one connection: MaxSessions must be 2 or more")
+
+// limiter bounds sessions and learns the server's own bound from its refusals.
+type limiter struct {
+	mu    sync.Mutex
+	limit int
+	used  int
+	freed chan struct{} // closed and renewed when a place is free
+}
+
+func newLimiter(n int) *limiter { return &limiter{limit: n, freed: make(chan struct{})} }
+
+func (l *limiter) acquire(ctx context.Context) error {
+	for {
+		l.mu.Lock()
+		if l.used < l.limit {
+			l.used++
+			l.mu.Unlock()
+			return nil
+		}
+		freed := l.freed
+		l.mu.Unlock()
+		select {
+		case <-freed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (l *limiter) release() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.used--
+	close(l.freed)
+	l.freed = make(chan struct{})
+}
+
+// refused gives back a place that the server would not grant and lowers the
+// limit to what it did grant; false when that leaves nothing to wait for.
+func (l *limiter) refused() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.used--
+	if l.used < 1 {
+		return false
+	}
+	l.limit = min(l.limit, l.used)
+	return true
+}
+
+// newSession opens a session, within the limit; release must be called when it is over.
+func (l *link) newSession(ctx context.Context) (s *ssh.Session, release func(), err error) {
+	for {
+		if err := l.sessions.acquire(ctx); err != nil {
+			return nil, nil, err
+		}
+		s, err := l.openSession(ctx)
+		if err == nil {
+			return s, sync.OnceFunc(func() { s.Close(); l.sessions.release() }), nil
+		}
+		var refusal *ssh.OpenChannelError
+		if !errors.As(err, &refusal) {
+			l.sessions.release()
+			return nil, nil, err
+		}
+		if !l.sessions.refused() {
+			return nil, nil, errors.Join(errTooFewSessions, err)
+		}
+	}
+}
+
+// openSession does not outlast ctx, although the library's call may.
+func (l *link) openSession(ctx context.Context) (*ssh.Session, error) {
+	type opened struct {
+		s   *ssh.Session
+		err error
+	}
+	ch := make(chan opened, 1)
+	go func() {
+		s, err := l.client.NewSession()
+		ch <- opened{s, err}
+	}()
+	select {
+	case o := <-ch:
+		return o.s, o.err
+	case <-ctx.Done():
+		go func() {
+			if o := <-ch; o.s != nil {
+				o.s.Close()
+			}
+		}()
+		return nil, ctx.Err()
+	}
+}
