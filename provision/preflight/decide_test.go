@@ -1,0 +1,374 @@
+package preflight
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ha-install/ha-install/inventory"
+)
+
+// healthy are the facts of a host on which nothing is wrong.
+func healthy(h inventory.Host) Facts {
+	f := Facts{
+		Kernel: "Linux", Machine: "x86_64", Hostname: h.Name,
+		OS:    map[string]string{"ID": "debian", "PRETTY_NAME": "Debian GNU/Linux 12 (bookworm)"},
+		Cores: 2, MemoryMB: 4000, Systemd: true,
+		BootID: "boot-" + h.Name, MachineID: "machine-" + h.Name, ProductUUID: "uuid-" + h.Name,
+		CgroupFS: "cgroup2fs", CgroupControllers: []string{"cpu", "memory", "pids"},
+		Tools: map[string]bool{}, SysctlWritable: map[string]bool{"net/ipv4/ip_forward": true, "net/netfilter/nf_conntrack_max": true},
+		Sysctls: map[string]string{"net/ipv4/ip_forward": "0", "net/netfilter/nf_conntrack_max": "262144"},
+		Modules: map[string]bool{"overlay": true, "br_netfilter": true},
+		MACs:    map[string]string{"eth0": "02:00:00:00:00:" + h.Name},
+		Now:     time.Date(2026, 11, 22, 14, 0, 0, 0, time.UTC),
+	}
+	for _, tool := range slices.Concat(toolsEverywhere, toolsOfNodes, []string{"dpkg"}) {
+		f.Tools[tool] = true
+	}
+	for _, path := range []string{"/", "/var/lib/etcd", "/var/lib/containerd", "/var/lib/kubelet", "/etc/kubernetes"} {
+		f.Disks = append(f.Disks, Disk{Path: path, Mount: "/", SizeMB: 40000, AvailMB: 30000, Inodes: 1e6, InodesFree: 9e5})
+	}
+	if a := internal(h); a.IsValid() {
+		f.Addresses = []Address{{"lo", netip.MustParsePrefix("127.0.0.1/8")}, {"eth0", netip.PrefixFrom(a, 24)}}
+	}
+	return f
+}
+
+func hostNamed(c *inventory.Cluster, name string) inventory.Host {
+	i := slices.IndexFunc(c.Spec.Hosts, func(h inventory.Host) bool { return h.Name == name })
+	return c.Spec.Hosts[i]
+}
+
+// problems are "Check severity" of everything that is not OK, in order.
+func problems(findings []Finding) string {
+	var out []string
+	for _, f := range findings {
+		if f.Severity != OK {
+			out = append(out, f.Check+" "+f.Severity.String())
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
+type hostRow struct {
+	name   string
+	host   string
+	change func(*inventory.Cluster, *Facts, *Options)
+	want   string // problems
+	seen   string // part of the first problem
+}
+
+func kubeletConf(c *inventory.Cluster, key string, value any) {
+	c.Spec.Kubeadm.KubeletConfiguration = map[string]any{key: value}
+}
+
+var hostRows = []hostRow{
+	{"a bare Debian master is fine", "cp-1", func(*inventory.Cluster, *Facts, *Options) {}, "", ""},
+	{"a bare worker is fine", "w-1", func(*inventory.Cluster, *Facts, *Options) {}, "", ""},
+	{"a bare balancer is fine", "lb-1", func(*inventory.Cluster, *Facts, *Options) {}, "", ""},
+	{"another distribution is a warning", "cp-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { f.OS = map[string]string{"ID": "rocky"} }, "OS warning", "rocky"},
+	{"another system is refused", "lb-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { f.Kernel, f.OS = "FreeBSD", nil }, "OS error", "FreeBSD"},
+	{"an ARM host with a bundle for amd64 is refused", "cp-1", func(_ *inventory.Cluster, f *Facts, o *Options) { f.Machine, o.Arch = "aarch64", "amd64" }, "Architecture error", "arm64"},
+	{"an ARM host without a bundle is fine", "cp-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { f.Machine = "aarch64" }, "", ""},
+	{"a host without systemd is refused", "w-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { f.Systemd = false }, "Systemd error", "process 1"},
+	{"a master with one core is refused", "cp-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { f.Cores = 1 }, "Cores error", "1 core"},
+	{"a worker with one core and little memory is fine", "w-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { f.Cores, f.MemoryMB = 1, 900 }, "", ""},
+	{"a master with 1699 MB is refused", "cp-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { f.MemoryMB = 1699 }, "Memory error", "1699 MB"},
+	{"a master with 1700 MB is fine", "cp-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { f.MemoryMB = 1700 }, "", ""},
+	{"a read-only root is refused", "cp-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { f.ReadOnly = []string{"/", "/etc"} }, "ReadOnlyRoot error", "/, /etc"},
+	{"a node without losetup is refused", "w-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { delete(f.Tools, "losetup") }, "Tools error", "losetup"},
+	{"a balancer needs no losetup", "lb-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { delete(f.Tools, "losetup") }, "", ""},
+	{"dpkg is needed for a bundle with Debian packages", "lb-1", func(_ *inventory.Cluster, f *Facts, o *Options) { delete(f.Tools, "dpkg"); o.Debs = true }, "Tools error", "dpkg"},
+	{"dpkg is not needed without", "lb-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { delete(f.Tools, "dpkg") }, "", ""},
+	{"the needs of one file system are summed", "cp-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { setDisk(f, 4373, 5000) }, "Disk error", "4373 MB free"},
+	{"exactly the sum is enough", "cp-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { setDisk(f, 4374, 5000) }, "", ""},
+	{"less than 15 % free makes the kubelet delete images", "w-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { setDisk(f, 14000, 100000) }, "Disk warning", "14000 MB"},
+	{"a master of this cluster has its images already", "cp-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { setDisk(f, 1000, 5000); f.Journal = "lab" }, "", ""},
+	{"a small disk under etcd alone is named", "cp-1", func(_ *inventory.Cluster, f *Facts, _ *Options) {
+		f.Disks[1].Mount, f.Disks[1].AvailMB = "/var/lib/etcd", 500
+	}, "Disk error", "on /var/lib/etcd"},
+	{"few inodes are refused", "w-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { f.Disks[0].InodesFree = 100 }, "Inodes error", "100 inodes"},
+	{"a file system without inodes is fine", "w-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { f.Disks[0].Inodes, f.Disks[0].InodesFree = 0, 0 }, "", ""},
+	{"swap is refused", "w-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { f.Swaps = []string{"/dev/sda2"} }, "Swap error", "/dev/sda2"},
+	{"swap is fine with failSwapOn: false", "w-1", func(c *inventory.Cluster, f *Facts, _ *Options) {
+		f.Swaps = []string{"/dev/sda2"}
+		kubeletConf(c, "failSwapOn", false)
+	}, "", ""},
+	{"swap is refused with the NodeSwap gate alone", "w-1", func(c *inventory.Cluster, f *Facts, _ *Options) {
+		f.Swaps = []string{"/dev/sda2"}
+		kubeletConf(c, "featureGates", map[string]any{"NodeSwap": true})
+	}, "Swap error", "/dev/sda2"},
+	{"swap on a balancer is fine", "lb-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { f.Swaps = []string{"/dev/sda2"} }, "", ""},
+	{"no overlay is refused", "w-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { delete(f.Modules, "overlay") }, "KernelModules error", "overlay"},
+	{"no br_netfilter is refused with flannel", "w-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { delete(f.Modules, "br_netfilter") }, "KernelModules error", "br_netfilter"},
+	{"no br_netfilter is a warning without flannel", "w-1", func(c *inventory.Cluster, f *Facts, _ *Options) {
+		delete(f.Modules, "br_netfilter")
+		c.Spec.Network.CNI.Plugin = inventory.CNINone
+	}, "KernelModules warning", "br_netfilter"},
+	{"ip_forward that cannot be set is refused", "w-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { delete(f.SysctlWritable, "net/ipv4/ip_forward") }, "IPForward error", "is 0"},
+	{"ip_forward that is set is fine", "w-1", func(_ *inventory.Cluster, f *Facts, _ *Options) {
+		delete(f.SysctlWritable, "net/ipv4/ip_forward")
+		f.Sysctls["net/ipv4/ip_forward"] = "1"
+	}, "", ""},
+	{"a read-only conntrack table is a warning", "w-1", func(_ *inventory.Cluster, f *Facts, _ *Options) {
+		delete(f.SysctlWritable, "net/netfilter/nf_conntrack_max")
+	}, "Conntrack warning", "read-only"},
+	{"a read-only conntrack table is fine when kube-proxy leaves it alone", "w-1", func(c *inventory.Cluster, f *Facts, _ *Options) {
+		delete(f.SysctlWritable, "net/netfilter/nf_conntrack_max")
+		c.Spec.Kubeadm.KubeProxyConfiguration = map[string]any{"conntrack": map[string]any{"maxPerCore": int64(0), "min": 0.0}}
+	}, "", ""},
+	{"cgroup v1 is refused from 1.35 on", "w-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { f.CgroupFS = "tmpfs" }, "Cgroups error", "version 1"},
+	{"cgroup v1 is a warning before 1.35", "w-1", func(c *inventory.Cluster, f *Facts, _ *Options) {
+		f.CgroupFS = "tmpfs"
+		c.Spec.Kubernetes.Version = "v1.34.4"
+	}, "Cgroups warning", "version 1"},
+	{"cgroup v1 is fine with failCgroupV1: false", "w-1", func(c *inventory.Cluster, f *Facts, _ *Options) {
+		f.CgroupFS = "tmpfs"
+		kubeletConf(c, "failCgroupV1", false)
+	}, "", ""},
+	{"cgroup v2 without the memory controller is refused", "cp-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { f.CgroupControllers = []string{"cpu", "pids"} }, "Cgroups error", "memory"},
+	{"an internal address that the host does not have is refused", "cp-1", func(_ *inventory.Cluster, f *Facts, _ *Options) {
+		f.Addresses[1].Prefix = netip.MustParsePrefix("10.0.0.99/24")
+	}, "InternalAddress error", "the host has 10.0.0.99"},
+	{"a VIP outside of the balancer's subnet is refused", "lb-1", func(c *inventory.Cluster, _ *Facts, _ *Options) { c.Spec.LoadBalancer.VIP = "10.9.0.10" }, "VIPSubnet error", "eth0 holds 10.0.0.0/24"},
+	{"a VIP on another interface is fine when it is named", "lb-1", func(c *inventory.Cluster, f *Facts, _ *Options) {
+		c.Spec.LoadBalancer.VIP, c.Spec.LoadBalancer.Interface = "10.9.0.10", "eth1"
+		f.Addresses = append(f.Addresses, Address{"eth1", netip.MustParsePrefix("10.9.0.11/24")})
+	}, "", ""},
+	{"an interface that is not there is refused", "lb-1", func(c *inventory.Cluster, _ *Facts, _ *Options) { c.Spec.LoadBalancer.Interface = "eth9" }, "VIPSubnet error", "eth9"},
+	{"an external balancer's address may be anywhere", "lb-1", func(c *inventory.Cluster, _ *Facts, _ *Options) {
+		c.Spec.LoadBalancer = inventory.LoadBalancer{Mode: inventory.BalancerExternal, VIP: "10.9.0.10"}
+	}, "", ""},
+	{"a port that is taken names the process", "cp-1", func(_ *inventory.Cluster, f *Facts, _ *Options) {
+		f.Listeners = []Listener{{Port: 6443, Process: "nginx (pid 7)"}, {Port: 2379}}
+	}, "Ports error, Ports error", "6443 is taken by nginx (pid 7)"},
+	{"the ports of this cluster's own processes are fine", "cp-1", func(_ *inventory.Cluster, f *Facts, _ *Options) {
+		f.Listeners = []Listener{{Port: 6443, Process: "kube-apiserver (pid 7)"}, {Port: 10257, Process: "kube-controller (pid 8)"}}
+		f.Journal = "lab"
+	}, "", ""},
+	{"a stranger on a port of this cluster's host is refused", "lb-1", func(_ *inventory.Cluster, f *Facts, _ *Options) {
+		f.Listeners = []Listener{{Port: 6443, Process: "nginx (pid 7)"}}
+		f.Journal = "lab"
+	}, "Ports error", "nginx"},
+	{"a firewall is a warning that names the ports", "cp-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { f.Firewalls = []string{"ufw"} }, "Firewall warning", "ufw is active"},
+	{"SELinux enforcing is a warning", "cp-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { f.SELinuxEnforcing = true }, "SELinux warning", "enforcing"},
+	{"a clock in 1970 is refused", "cp-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { f.Now = time.Unix(90, 0) }, "Time error", "1970-01-01"},
+	{"a clock in 2100 is refused", "cp-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { f.Now = f.Now.AddDate(74, 0, 0) }, "Time error", "2100-"},
+	{"another host name is a warning", "cp-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { f.Hostname = "debian" }, "Hostname warning", "debian"},
+	{"a full host name is fine", "cp-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { f.Hostname = "CP-1.example.com" }, "", ""},
+	{"an endpoint name that does not resolve is refused", "cp-1", func(c *inventory.Cluster, f *Facts, _ *Options) {
+		c.Spec.Endpoint.Host, c.Spec.LoadBalancer.VIP, f.ResolvedAsked = "api.example.com", "10.0.0.10", true
+	}, "EndpointName error", "does not resolve"},
+	{"an endpoint name that resolves elsewhere is refused", "cp-1", func(c *inventory.Cluster, f *Facts, _ *Options) {
+		c.Spec.Endpoint.Host, c.Spec.LoadBalancer.VIP, f.ResolvedAsked = "api.example.com", "10.0.0.10", true
+		f.Resolved = []netip.Addr{netip.MustParseAddr("10.0.0.99")}
+	}, "EndpointName error", "10.0.0.99"},
+	{"CRI-O beside containerd is a warning", "w-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { f.Runtimes = []string{"/run/crio/crio.sock"} }, "ContainerRuntime warning", "crio"},
+	{"containerd and Docker are fine", "w-1", func(_ *inventory.Cluster, f *Facts, _ *Options) {
+		f.Runtimes = []string{"/run/containerd/containerd.sock", "/run/docker.sock"}
+	}, "", ""},
+	{"a leftover admin.conf is refused", "cp-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { f.Files = []string{"/etc/kubernetes/admin.conf"} }, "ForeignFiles error", "/etc/kubernetes/admin.conf"},
+	{"another CA is refused even where the journal has our name", "cp-1", func(_ *inventory.Cluster, f *Facts, o *Options) {
+		f.Files, f.CA, f.Journal = []string{"/etc/kubernetes/pki/ca.crt"}, strings.Repeat("a", 64), "lab"
+		o.CAFingerprint = strings.Repeat("b", 64)
+	}, "ForeignFiles error", "aaaaaaaaaaaa"},
+	{"the journal of another cluster names it", "cp-1", func(_ *inventory.Cluster, f *Facts, _ *Options) {
+		f.Files, f.Journal = []string{"/var/lib/etcd/member"}, "prod"
+	}, "ForeignFiles error", "prod"},
+	{"our CA makes a host ours", "cp-1", func(_ *inventory.Cluster, f *Facts, o *Options) {
+		f.Files, f.CA = []string{"/etc/kubernetes/pki/ca.crt", "/var/lib/etcd/member"}, strings.Repeat("a", 64)
+		o.CAFingerprint = f.CA
+	}, "", ""},
+	{"our journal makes a half-built host ours", "cp-1", func(_ *inventory.Cluster, f *Facts, _ *Options) {
+		f.Files, f.CA, f.Journal = []string{"/etc/kubernetes/pki/ca.crt"}, strings.Repeat("a", 64), "lab"
+	}, "", ""},
+	{"the caller can say that a host is ours", "cp-1", func(_ *inventory.Cluster, f *Facts, o *Options) {
+		f.Files = []string{"/var/lib/etcd/member"}
+		o.Ours = func(name string) bool { return name == "cp-1" }
+	}, "", ""},
+	{"what packages ship and what we moved aside is no cluster", "cp-1", func(_ *inventory.Cluster, f *Facts, _ *Options) {
+		f.Files = []string{"/etc/kubernetes/manifests/.kubelet-keep", "/etc/kubernetes/pki/ca.crt.ha-install-20261122T140000Z"}
+	}, "", ""},
+	{"files on a balancer are a warning", "lb-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { f.Files = []string{"/etc/kubernetes/admin.conf"} }, "ForeignFiles warning", "admin.conf"},
+}
+
+func setDisk(f *Facts, avail, size int64) {
+	for i := range f.Disks {
+		f.Disks[i].AvailMB, f.Disks[i].SizeMB = avail, size
+	}
+}
+
+func TestDecideHost(t *testing.T) {
+	for _, row := range hostRows {
+		t.Run(row.name, func(t *testing.T) {
+			c, opt := testCluster(), Options{}
+			h := hostNamed(c, row.host)
+			f := healthy(h)
+			row.change(c, &f, &opt)
+			got := decideHost(subject{cluster: c, opt: &opt, host: h, facts: f})
+			if p := problems(got); p != row.want {
+				t.Fatalf("found %q, wanted %q\n%+v", p, row.want, got)
+			}
+			for _, v := range got {
+				if v.Severity == OK {
+					continue
+				}
+				if !strings.Contains(v.Seen, row.seen) {
+					t.Errorf("seen %q, wanted %q in it", v.Seen, row.seen)
+				}
+				if v.Wanted == "" || v.Fix == "" {
+					t.Errorf("no way out: %+v", v)
+				}
+				return
+			}
+		})
+	}
+}
+
+func TestDecideBetween(t *testing.T) {
+	rows := []struct {
+		name   string
+		change func(f map[string]*Facts, o *Options)
+		want   string
+		seen   string
+	}{
+		{"six hosts of their own", func(map[string]*Facts, *Options) {}, "", ""},
+		{"two clones with one machine ID", func(f map[string]*Facts, _ *Options) { f["cp-2"].MachineID = f["cp-1"].MachineID },
+			"MachineID error, MachineID error", "also on cp-2"},
+		{"two entries that lead to one machine", func(f map[string]*Facts, _ *Options) {
+			f["cp-2"].MachineID, f["cp-2"].BootID, f["cp-2"].Addresses = f["cp-1"].MachineID, f["cp-1"].BootID, f["cp-1"].Addresses
+		}, "MachineID error, MachineID error", "the same machine as cp-2"},
+		{"an empty machine ID", func(f map[string]*Facts, _ *Options) { f["w-1"].MachineID = "" }, "MachineID error", "empty"},
+		{"two hosts of one name", func(f map[string]*Facts, _ *Options) { f["cp-2"].Hostname = "CP-1" }, "Hostname error, Hostname error", "also on cp-2"},
+		{"two machines with one product UUID", func(f map[string]*Facts, _ *Options) { f["cp-2"].ProductUUID = f["cp-1"].ProductUUID },
+			"ProductUUID error, ProductUUID error", "also on cp-2"},
+		{"two hosts with one MAC address", func(f map[string]*Facts, _ *Options) { f["cp-2"].MACs = f["cp-1"].MACs },
+			"MACAddress error, MACAddress error", "also on cp-2"},
+		{"containers of one machine share its UUID and its fate", func(f map[string]*Facts, _ *Options) {
+			for _, name := range []string{"cp-1", "cp-2"} {
+				f[name].Container, f[name].BootID, f[name].ProductUUID = "lxc", "boot", "uuid"
+			}
+		}, "ProductUUID warning, ProductUUID warning", "same machine as cp-2"},
+		{"two CAs in one cluster", func(f map[string]*Facts, _ *Options) {
+			for _, name := range []string{"cp-1", "cp-2"} {
+				f[name].Journal, f[name].CA = "lab", strings.Repeat(name[3:], 64)
+			}
+		}, "ClusterCA error, ClusterCA error", "CA 111111111111 on cp-1"},
+		{"10 s of skew on one host", func(f map[string]*Facts, _ *Options) { f["cp-2"].ClockOffset = 10 * time.Second }, "Clock warning", "+10.000 s"},
+		{"6 minutes behind", func(f map[string]*Facts, _ *Options) { f["cp-2"].ClockOffset = -6 * time.Minute }, "Clock error", "-360.000 s"},
+		{"skew within the uncertainty", func(f map[string]*Facts, _ *Options) {
+			f["cp-2"].ClockOffset, f["cp-2"].ClockError = 900*time.Millisecond, 500*time.Millisecond
+		}, "", ""},
+	}
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			c, opt, facts := testCluster(), Options{}, map[string]*Facts{}
+			for _, h := range c.Spec.Hosts {
+				f := healthy(h)
+				facts[h.Name] = &f
+			}
+			row.change(facts, &opt)
+			got := decideBetween(subjects(c, &opt, facts))
+			if p := problems(got); p != row.want {
+				t.Fatalf("found %q, wanted %q\n%+v", p, row.want, got)
+			}
+			first := slices.IndexFunc(got, func(f Finding) bool { return f.Severity != OK })
+			if first >= 0 && !strings.Contains(got[first].Seen, row.seen) {
+				t.Errorf("seen %q, wanted %q in it", got[first].Seen, row.seen)
+			}
+		})
+	}
+}
+
+func subjects(c *inventory.Cluster, opt *Options, facts map[string]*Facts) []subject {
+	var all []subject
+	for _, h := range c.Spec.Hosts {
+		all = append(all, subject{cluster: c, opt: opt, host: h, facts: *facts[h.Name]})
+	}
+	return all
+}
+
+// When all hosts are off by the same, the operator's machine is the odd one.
+func TestClockBlamesTheOperator(t *testing.T) {
+	c, facts := testCluster(), map[string]*Facts{}
+	for _, h := range c.Spec.Hosts {
+		f := healthy(h)
+		f.ClockOffset = 2 * time.Hour
+		facts[h.Name] = &f
+	}
+	for _, f := range decideClocks(subjects(c, &Options{}, facts)) {
+		if f.Severity != Error || !strings.Contains(f.Fix, "the machine that runs ha-install") {
+			t.Errorf("%+v", f)
+		}
+	}
+}
+
+func TestDecideEndpoint(t *testing.T) {
+	vipAddr := netip.MustParseAddrPort("10.0.0.10:6443")
+	rows := []struct {
+		name   string
+		change func(c *inventory.Cluster, f map[string]*Facts)
+		answer answer
+		want   string
+	}{
+		{"nobody at the VIP before the cluster exists", nil, silent, ""},
+		{"somebody answers before the cluster exists", nil, connected, "Endpoint error"},
+		{"a refusal says that a machine holds the VIP", nil, refused, "Endpoint error"},
+		{"our own balancer answers", func(_ *inventory.Cluster, f map[string]*Facts) { f["lb-1"].Journal = "lab" }, connected, ""},
+		{"the VIP is on a host that is not ours", func(_ *inventory.Cluster, f map[string]*Facts) {
+			f["w-1"].Addresses = append(f["w-1"].Addresses, Address{"eth0", netip.MustParsePrefix("10.0.0.10/32")})
+		}, silent, "Endpoint error"},
+		{"an external balancer answers", external, connected, ""},
+		{"an external balancer is silent", external, silent, "Endpoint warning"},
+	}
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			c, facts := testCluster(), map[string]*Facts{}
+			for _, h := range c.Spec.Hosts {
+				f := healthy(h)
+				facts[h.Name] = &f
+			}
+			if row.change != nil {
+				row.change(c, facts)
+			}
+			got := decideEndpoint(c, subjects(c, &Options{}, facts), []dial{{from: "cp-1", address: vipAddr, answer: row.answer}})
+			if p := problems(got); p != row.want {
+				t.Errorf("found %q, wanted %q\n%+v", p, row.want, got)
+			}
+		})
+	}
+}
+
+func external(c *inventory.Cluster, _ map[string]*Facts) {
+	c.Spec.LoadBalancer.Mode = inventory.BalancerExternal
+}
+
+func TestIgnoredErrorsBecomeWarnings(t *testing.T) {
+	findings := []Finding{{Check: CheckMemory, Severity: Error}, {Check: CheckSwap, Severity: Error}, {Check: CheckConnection, Severity: Error}}
+	demote(findings, []string{"memory", "Connection", "SystemVerification"})
+	if p := problems(findings); p != "Memory warning, Swap error, Connection error" || !findings[0].Ignored {
+		t.Errorf("got %s, %+v", p, findings)
+	}
+}
+
+// Every check that can be reported has its place in the order.
+func TestOrderHoldsEveryCheck(t *testing.T) {
+	have := map[string]int{}
+	for _, name := range order {
+		have[name]++
+	}
+	for _, c := range hostChecks {
+		if have[c.name] != 1 {
+			t.Errorf("%s is %d times in the order", c.name, have[c.name])
+		}
+	}
+	for name, n := range maps.All(have) {
+		if n != 1 {
+			t.Error(fmt.Sprintf("%s is %d times in the order", name, n))
+		}
+	}
+}

@@ -1,0 +1,233 @@
+package preflight
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ha-install/ha-install/inventory"
+	"github.com/ha-install/ha-install/provision/host"
+)
+
+// answer is what a TCP dial from a host met.
+type answer int
+
+const (
+	connected  answer = iota
+	refused           // nobody listens, but packets go both ways
+	silent            // nothing came back in time, or no route
+	prohibited        // the host's sshd does not let us dial
+)
+
+// dial is one TCP connection tried from a host.
+type dial struct {
+	from, to string // to is "" for the endpoint
+	address  netip.AddrPort
+	answer   answer
+	err      error
+}
+
+// dialTimeout is also how long a firewall that drops holds preflight up.
+const dialTimeout = 2 * time.Second
+
+// dialsPerHost bounds the channels opened at a time over one connection.
+const dialsPerHost = 16
+
+// pairs are the connections that the cluster will make, as seen before anything
+// listens: a refusal proves the way there and back.
+func pairs(c *inventory.Cluster, connectedTo func(string) bool) []dial {
+	var out []dial
+	add := func(from, to inventory.Host, ports ...int) {
+		a := internal(to)
+		if from.Name == to.Name || !a.IsValid() || !connectedTo(from.Name) || !connectedTo(to.Name) {
+			return
+		}
+		for _, p := range ports {
+			out = append(out, dial{from: from.Name, to: to.Name, address: netip.AddrPortFrom(a, uint16(p))})
+		}
+	}
+	for _, from := range c.Spec.Hosts {
+		for _, to := range c.Spec.Hosts {
+			switch {
+			case from.Role == inventory.RoleControlPlane && to.Role == inventory.RoleControlPlane:
+				add(from, to, portEtcdClient, portEtcdPeer, portAPI, portKubelet)
+			case from.Role == inventory.RoleControlPlane && to.Role == inventory.RoleWorker:
+				add(from, to, portKubelet)
+			case to.Role == inventory.RoleControlPlane:
+				add(from, to, portAPI)
+			}
+		}
+	}
+	return out
+}
+
+// endpointDials asks for the endpoint from one host of each role.
+func endpointDials(c *inventory.Cluster, connectedTo func(string) bool) []dial {
+	v := vip(c)
+	if !v.IsValid() {
+		return nil
+	}
+	var out []dial
+	seen := map[inventory.Role]bool{}
+	for _, h := range c.Spec.Hosts {
+		if !seen[h.Role] && connectedTo(h.Name) {
+			seen[h.Role] = true
+			out = append(out, dial{from: h.Name, address: netip.AddrPortFrom(v, uint16(endpointPort(c)))})
+		}
+	}
+	return out
+}
+
+// dialAll tries the connections, all hosts at once.
+func dialAll(ctx context.Context, hosts map[string]host.Reader, dials []dial) []dial {
+	done := slices.Clone(dials)
+	slots := map[string]chan struct{}{}
+	for _, d := range dials {
+		if slots[d.from] == nil {
+			slots[d.from] = make(chan struct{}, dialsPerHost)
+		}
+	}
+	var g errgroup.Group
+	for i, d := range done {
+		g.Go(func() error {
+			slots[d.from] <- struct{}{}
+			defer func() { <-slots[d.from] }()
+			done[i].answer, done[i].err = try(ctx, hosts[d.from], d.address)
+			return nil
+		})
+	}
+	_ = g.Wait() // every dial keeps its own error
+	return done
+}
+
+func try(ctx context.Context, from host.Reader, to netip.AddrPort) (answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	conn, err := from.DialContext(ctx, "tcp", to.String())
+	if err == nil {
+		err = conn.Close()
+		return connected, err
+	}
+	return classify(err), err
+}
+
+// classify reads why a dial failed. OpenSSH's server answers a channel that it
+// could not connect with the system's error text, and forbids with a reason code.
+func classify(err error) answer {
+	var open *ssh.OpenChannelError
+	switch {
+	case errors.As(err, &open) && open.Reason == ssh.Prohibited:
+		return prohibited
+	case errors.Is(err, syscall.ECONNREFUSED), errors.As(err, &open) && strings.Contains(strings.ToLower(open.Message), "refused"):
+		return refused
+	default:
+		return silent
+	}
+}
+
+// decideReach turns the dials between hosts into findings.
+func decideReach(c *inventory.Cluster, dials []dial) []Finding {
+	var out []Finding
+	for _, h := range c.Spec.Hosts {
+		var mine []dial
+		for _, d := range dials {
+			if d.from == h.Name {
+				mine = append(mine, d)
+			}
+		}
+		if slices.ContainsFunc(mine, func(d dial) bool { return d.answer == prohibited }) {
+			out = append(out, named(h.Name, CheckTunnels, fail("sshd forbids TCP forwarding", "connections to etcd and the API through SSH",
+				"AllowTcpForwarding yes (or local), and no PermitOpen, in /etc/ssh/sshd_config"))...)
+			continue
+		}
+		if len(mine) > 0 {
+			out = append(out, named(h.Name, CheckReachability, unreached(mine))...)
+		}
+	}
+	return out
+}
+
+// unreached is one verdict for each host that did not answer, with its ports.
+func unreached(mine []dial) []verdict {
+	var to []string
+	ports, address := map[string][]string{}, map[string]netip.Addr{}
+	for _, d := range mine {
+		if d.answer != silent {
+			continue
+		}
+		if len(ports[d.to]) == 0 {
+			to = append(to, d.to)
+		}
+		ports[d.to] = append(ports[d.to], strconv.Itoa(int(d.address.Port())))
+		address[d.to] = d.address.Addr()
+	}
+	if len(to) == 0 {
+		return ok("%s to other hosts", count(len(mine), "way"))
+	}
+	var out []verdict
+	for _, name := range to {
+		out = append(out, fail(fmt.Sprintf("no answer from %s (%s) on TCP %s", name, address[name], strings.Join(ports[name], ", ")),
+			fmt.Sprintf("an answer within %s, a refusal too", dialTimeout), "look at routes, firewalls and security groups between the two")...)
+	}
+	return out
+}
+
+// decideEndpoint judges who answers at the endpoint. Before the cluster exists
+// nobody may, and even a refusal says that the address is somebody's.
+func decideEndpoint(c *inventory.Cluster, all []subject, dials []dial) []Finding {
+	v, exists := vip(c), false
+	for _, s := range all {
+		exists = exists || s.ours()
+	}
+	if !v.IsValid() || len(dials) == 0 {
+		return nil
+	}
+	at := net.JoinHostPort(v.String(), strconv.Itoa(endpointPort(c)))
+	if !dedicated(c) {
+		return decideExternal(at, dials)
+	}
+	for _, s := range all {
+		if name := s.facts.interfaceOf(v); name != "" && !s.ours() {
+			return named(s.host.Name, CheckEndpoint, fail(fmt.Sprintf("the VIP %s is on %s already", v, name), "an address that is free",
+				"stop what put it there, or choose another VIP"))
+		}
+	}
+	for _, d := range dials {
+		switch {
+		case exists:
+			continue
+		case d.answer == connected:
+			return named("", CheckEndpoint, fail("something already answers at "+at, "an address that is free", "choose another VIP, or stop what answers"))
+		case d.answer == refused:
+			return named("", CheckEndpoint, fail("a machine holds the VIP "+v.String()+" already (it refused port "+
+				strconv.Itoa(endpointPort(c))+")", "an address that is free", "choose another VIP, or take it from that machine"))
+		}
+	}
+	return named("", CheckEndpoint, ok("%s is as it should be", at))
+}
+
+// decideExternal only warns: many balancers are silent until a backend is up.
+func decideExternal(at string, dials []dial) []Finding {
+	var out []Finding
+	for _, d := range dials {
+		v := ok("%s answers", at)
+		if d.answer == refused || d.answer == silent {
+			v = warn("nothing answers at "+at, "a balancer that forwards to port 6443 of every master",
+				"let it listen before its backends are up, and check the way there from this host")
+		}
+		if d.answer != prohibited {
+			out = append(out, named(d.from, CheckEndpoint, v)...)
+		}
+	}
+	return out
+}
