@@ -3,6 +3,7 @@ package inventory
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
@@ -23,10 +24,12 @@ type decoder struct {
 	full  bool // a bound was met, and said
 }
 
-func decode(s *source, root *yaml.Node, c *Cluster) {
+// decode fills c; false means that there is nothing in it worth a look.
+func decode(s *source, root *yaml.Node, c *Cluster) bool {
 	d := &decoder{source: s}
 	d.marks[""] = mark{line: root.Line, column: root.Column}
 	d.value(root, reflect.ValueOf(c).Elem(), "")
+	return root.Kind == yaml.MappingNode && !d.full
 }
 
 // enter counts a node in; false means that a bound is met and the node must be left alone.
@@ -38,7 +41,7 @@ func (d *decoder) enter(n *yaml.Node, path string) bool {
 	}
 	if d.depth > maxDepth || d.nodes > maxNodes {
 		d.full = true
-		d.at(n.Line, n.Column, path, "too deep or too large once its aliases are written out",
+		d.at(n.Line, n.Column, "", "too deep or too large once aliases are written out",
 			"does an alias (*name) contain itself?")
 	}
 	return !d.full
@@ -60,7 +63,7 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string) {
 	case reflect.Pointer:
 		p := reflect.New(v.Type().Elem())
 		d.value(n, p.Elem(), path)
-		if !d.spoilt[path] {
+		if !d.spoilt(path) {
 			v.Set(p)
 		}
 	case reflect.Struct:
@@ -95,11 +98,12 @@ func (d *decoder) object(n *yaml.Node, v reflect.Value, path string) {
 	}
 	fields := fieldsOf(v.Type())
 	names := fieldNames(v.Type())
-	for _, e := range d.entries(n, path) {
+	entries := d.entries(n, path)
+	for _, e := range entries {
 		at := child(path, e.name)
 		index, known := fields[e.name]
 		if !known {
-			d.unknown(e, path, names)
+			d.unknown(e, path, names, entries)
 			continue
 		}
 		d.note(e, at)
@@ -108,12 +112,14 @@ func (d *decoder) object(n *yaml.Node, v reflect.Value, path string) {
 }
 
 // unknown reports a key that the section does not have. The field that was
-// probably meant is spoilt, so that it is not reported missing as well.
-func (d *decoder) unknown(e entry, path string, names []string) {
+// probably meant is then not reported missing as well.
+func (d *decoder) unknown(e entry, path string, names []string, all []entry) {
 	hint := "known here: " + strings.Join(names, ", ")
 	if near := nearest(e.name, names); near != "" {
 		hint = "did you mean " + near + "?"
-		d.spoilt[child(path, near)] = true
+		if !slices.ContainsFunc(all, func(e entry) bool { return e.name == near }) {
+			d.broken[child(path, near)] = true
+		}
 	}
 	d.at(e.key.Line, e.key.Column, child(path, e.name), "unknown field", hint)
 }

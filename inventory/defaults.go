@@ -1,6 +1,9 @@
 package inventory
 
-import "net/netip"
+import (
+	"fmt"
+	"net/netip"
+)
 
 // What a field is when the inventory leaves it out.
 const (
@@ -17,41 +20,40 @@ const roleMaster Role = "master"
 // setDefaults fills what was left out, but nothing over a value that was
 // written wrongly. SSH's user, port and sudo stay unset: ~/.ssh/config, which
 // this package does not read, has a say in them.
-func setDefaults(c *Cluster) {
+func setDefaults(s *source, c *Cluster) {
 	spec := &c.Spec
-	orElse(&spec.Endpoint.Port, DefaultPort)
-	orElse(&spec.LoadBalancer.Mode, BalancerDedicated)
+	fill(s, "spec.endpoint.port", &spec.Endpoint.Port, DefaultPort)
+	fill(s, "spec.loadBalancer.mode", &spec.LoadBalancer.Mode, BalancerDedicated)
 	if spec.LoadBalancer.Mode == BalancerDedicated {
-		orElse(&spec.LoadBalancer.VirtualRouterID, DefaultVirtualRouterID)
+		fill(s, "spec.loadBalancer.virtualRouterID", &spec.LoadBalancer.VirtualRouterID, DefaultVirtualRouterID)
 		if _, err := netip.ParseAddr(spec.Endpoint.Host); err == nil {
-			orElse(&spec.LoadBalancer.VIP, spec.Endpoint.Host)
+			fill(s, "spec.loadBalancer.vip", &spec.LoadBalancer.VIP, spec.Endpoint.Host)
 		}
 	}
-	if spec.SSH.Agent == nil {
-		spec.SSH.Agent = new(true)
-	}
-	orElse(&spec.Network.PodCIDR, DefaultPodCIDR)
-	orElse(&spec.Network.ServiceCIDR, DefaultServiceCIDR)
-	orElse(&spec.Network.DNSDomain, DefaultDNSDomain)
-	orElse(&spec.Network.CNI.Plugin, CNIFlannel)
+	fill(s, "spec.ssh.agent", &spec.SSH.Agent, new(true))
+	fill(s, "spec.network.podCIDR", &spec.Network.PodCIDR, DefaultPodCIDR)
+	fill(s, "spec.network.serviceCIDR", &spec.Network.ServiceCIDR, DefaultServiceCIDR)
+	fill(s, "spec.network.dnsDomain", &spec.Network.DNSDomain, DefaultDNSDomain)
+	fill(s, "spec.network.cni.plugin", &spec.Network.CNI.Plugin, CNIFlannel)
 	if spec.Network.CNI.Plugin == CNIFlannel {
-		orElse(&spec.Network.CNI.Backend, CNIBackendVXLAN)
+		fill(s, "spec.network.cni.backend", &spec.Network.CNI.Backend, CNIBackendVXLAN)
 	}
-	orElse(&spec.Software.Source, SourceBundle)
+	fill(s, "spec.software.source", &spec.Software.Source, SourceBundle)
 	for i := range spec.Hosts {
 		h := &spec.Hosts[i]
 		if h.Role == roleMaster {
 			h.Role = RoleControlPlane
 		}
 		if ip, err := netip.ParseAddr(h.Address); err == nil && usable(ip) == "" {
-			orElse(&h.InternalAddress, h.Address)
+			fill(s, fmt.Sprintf("spec.hosts[%d].internalAddress", i), &h.InternalAddress, h.Address)
 		}
 	}
 }
 
-func orElse[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
+// fill sets a field that the user left out; 0 and "" that were written stay,
+// to be refused.
+func fill[T any](s *source, path string, field *T, value T) {
+	if !s.given(path) {
 		*field = value
 	}
 }

@@ -31,7 +31,7 @@ func TestExamplesAreValid(t *testing.T) {
 	}
 	for name, data := range examples(t) {
 		_, warnings, err := Parse(name, data)
-		if got := told(warnings, err); got != want[name] {
+		if got := report(warnings, err); got != want[name] {
 			t.Errorf("%s: got\n%s\nwant\n%s", name, got, want[name])
 		}
 	}

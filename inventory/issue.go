@@ -66,6 +66,7 @@ func sorted(issues []Issue) []Issue {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
 	return slices.CompactFunc(out, func(a, b Issue) bool {
-		return a.Line == b.Line && a.Column == b.Column && a.Message == b.Message
+		return a.Line == b.Line && a.Column == b.Column && a.Message == b.Message && a.Hint == b.Hint &&
+			strings.TrimPrefix(a.Path, parent(a.Path)) == strings.TrimPrefix(b.Path, parent(b.Path))
 	})
 }

@@ -23,11 +23,11 @@ func (d *decoder) entries(n *yaml.Node, path string) []entry {
 		key, value := n.Content[i], n.Content[i+1]
 		target := resolve(key)
 		if target.Kind != yaml.ScalarNode || target.ShortTag() != "!!str" && target.ShortTag() != "!!merge" {
-			d.at(key.Line, key.Column, path, "want text as a key, found "+found(target), "quote it")
+			d.add(key.Line, key.Column, path, "want text as a key, found "+found(target), "quote it")
 			continue
 		}
 		if at, twice := first[target.Value]; twice {
-			d.at(key.Line, key.Column, child(path, target.Value), "duplicate key",
+			d.add(key.Line, key.Column, child(path, target.Value), "duplicate key",
 				fmt.Sprintf("remove one: the first is on line %d", at.Line))
 			continue
 		}

@@ -9,9 +9,8 @@ func Parse(file string, data []byte) (*Cluster, []Issue, error) {
 	c := &Cluster{source: s}
 	if readable(s, data) {
 		if root := document(s, data); root != nil {
-			decode(s, root, c)
-			if !foreign(s, c) {
-				setDefaults(c)
+			if decode(s, root, c) && !foreign(s, c) {
+				setDefaults(s, c)
 				validate(s, c)
 			}
 		}
@@ -37,7 +36,7 @@ func foreign(s *source, c *Cluster) bool {
 	wrong := false
 	expect := func(path, got, want string) {
 		switch {
-		case s.spoilt[path]:
+		case s.spoilt(path):
 		case got == "":
 			s.issues = append(s.issues, s.issue(path, "missing", "write "+path+": "+want))
 		case got != want:

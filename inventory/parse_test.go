@@ -2,6 +2,7 @@ package inventory
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -18,7 +19,11 @@ spec:
     version: v1.36.3
   endpoint:
     host: 192.0.2.10
-  hosts:
+` + hostsOfBase + `  software:
+    bundle: bundle.tar
+`
+
+const hostsOfBase = `  hosts:
     - name: cp-1
       address: 192.0.2.11
       role: control-plane
@@ -34,9 +39,19 @@ spec:
     - name: lb-2
       address: 192.0.2.22
       role: load-balancer
-  software:
-    bundle: bundle.tar
 `
+
+// hostsWith is another section of hosts: n control planes and two balancers.
+func hostsWith(n int) string {
+	text := "  hosts:\n"
+	for i := range 2 {
+		text += fmt.Sprintf("    - {name: lb-%d, address: 192.0.2.%d, role: load-balancer}\n", i+1, 21+i)
+	}
+	for i := range n {
+		text += fmt.Sprintf("    - {name: cp-%d, address: 192.0.2.%d, role: control-plane}\n", i+1, 11+i)
+	}
+	return text
+}
 
 // edit replaces the first old by new, which must be there.
 func edit(t *testing.T, text, old, with string) string {
@@ -50,8 +65,8 @@ func edit(t *testing.T, text, old, with string) string {
 	return strings.Replace(text, old, with, 1)
 }
 
-// told is what Parse says, warnings first, one line each.
-func told(warnings []Issue, err error) string {
+// report is what Parse says, warnings first, one line each.
+func report(warnings []Issue, err error) string {
 	var lines []string
 	for _, w := range warnings {
 		lines = append(lines, w.String())
@@ -68,7 +83,7 @@ type row struct{ name, old, with, want string }
 func (r row) run(t *testing.T) {
 	t.Run(r.name, func(t *testing.T) {
 		c, warnings, err := Parse("f", []byte(edit(t, base, r.old, r.with)))
-		if diff := cmp.Diff(r.want, told(warnings, err)); diff != "" {
+		if diff := cmp.Diff(r.want, report(warnings, err)); diff != "" {
 			t.Errorf("(-want +got)\n%s", diff)
 		}
 		if (c == nil) != (err != nil) {

@@ -13,17 +13,23 @@ type mark struct {
 type source struct {
 	file   string
 	marks  map[string]mark
-	spoilt map[string]bool // paths that already have an error: no second one follows from it
+	broken map[string]bool // paths that could not be decoded: nothing can be said about them or what is in them
+	told   map[string]bool // paths that already have an error: no second one follows from it
 	issues []Issue
 }
 
 func newSource(file string) *source {
-	return &source{file: file, marks: map[string]mark{}, spoilt: map[string]bool{}}
+	return &source{file: file, marks: map[string]mark{}, broken: map[string]bool{}, told: map[string]bool{}}
 }
 
-// at adds an error at a place.
+// at adds an error at a place, and says that path could not be decoded.
 func (s *source) at(line, column int, path, message, hint string) {
-	s.spoilt[path] = true
+	s.broken[path] = true
+	s.add(line, column, path, message, hint)
+}
+
+// add adds an error at a place.
+func (s *source) add(line, column int, path, message, hint string) {
 	s.issues = append(s.issues, Issue{
 		File: s.file, Line: line, Column: column, Path: path, Message: message, Hint: hint,
 	})
@@ -47,6 +53,20 @@ func (s *source) locate(path string) mark {
 			return mark{line: 1, column: 1}
 		}
 	}
+}
+
+// spoilt says that there is an error at path, or that what it is in could not
+// be decoded.
+func (s *source) spoilt(path string) bool {
+	if s.told[path] {
+		return true
+	}
+	for ; path != ""; path = parent(path) {
+		if s.broken[path] {
+			return true
+		}
+	}
+	return false
 }
 
 // given says whether the user wrote something at path.

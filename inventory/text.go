@@ -55,7 +55,7 @@ func document(s *source, data []byte) *yaml.Node {
 			s.syntax(err, data)
 			return nil
 		}
-		if len(doc.Content) == 0 || doc.Content[0].ShortTag() == "!!null" && root != nil {
+		if len(doc.Content) == 0 || doc.Content[0].ShortTag() == "!!null" {
 			continue // "---" with nothing after it
 		}
 		if root != nil {
@@ -65,7 +65,7 @@ func document(s *source, data []byte) *yaml.Node {
 		}
 		root = doc.Content[0]
 	}
-	if root == nil || root.ShortTag() == "!!null" {
+	if root == nil {
 		s.at(1, 1, "", "the file is empty", "write one with: ha-install init")
 		return nil
 	}
@@ -79,7 +79,11 @@ func (s *source) syntax(err error, data []byte) {
 		s.at(1, 1, "", "not YAML: "+err.Error(), "")
 		return
 	}
-	line, column := max(load.Mark.Line, 1), max(load.Mark.Column, 1)
+	place := load.Mark
+	if strings.Contains(load.Message, "end of stream") || strings.Contains(load.Message, "expected ':'") {
+		place = load.ContextMark // what has no end is better looked for where it began
+	}
+	line, column := max(place.Line, 1), max(place.Column, 1)
 	message := "not YAML: " + load.Message
 	if load.ContextMsg != "" && load.ContextMark.Line != 0 && load.ContextMark.Line != line {
 		message += fmt.Sprintf(" %s that began on line %d", load.ContextMsg, load.ContextMark.Line)

@@ -18,8 +18,7 @@ const (
 	testedMinor = 36
 )
 
-// validator reports what is wrong with a decoded Cluster. Nothing is reported
-// about a path that is spoilt already.
+// validator reports what is wrong with a decoded Cluster.
 type validator struct {
 	*source
 	c *Cluster
@@ -41,12 +40,12 @@ func validate(s *source, c *Cluster) {
 	v.raw()
 }
 
-// err reports an error at path, once.
+// err reports an error at path, once; none about what could not be decoded.
 func (v *validator) err(path, message, hint string) {
-	if v.spoilt[path] {
+	if v.spoilt(path) {
 		return
 	}
-	v.spoilt[path] = true
+	v.told[path] = true
 	v.issues = append(v.issues, v.issue(path, message, hint))
 }
 
@@ -61,7 +60,7 @@ func (v *validator) required(path, value, hint string) bool {
 	if value == "" {
 		v.err(path, "missing", hint)
 	}
-	return value != "" && !v.spoilt[path]
+	return value != "" && !v.spoilt(path)
 }
 
 // oneOf reports a value that is not among those wanted.
@@ -133,11 +132,11 @@ func (v *validator) kubernetes() {
 // counts looks at how many hosts there are of each role.
 func (v *validator) counts() {
 	for i := range v.c.Spec.Hosts {
-		if v.spoilt[fmt.Sprintf("spec.hosts[%d].role", i)] {
+		if v.spoilt(fmt.Sprintf("spec.hosts[%d].role", i)) {
 			return
 		}
 	}
-	if v.spoilt["spec.hosts"] {
+	if v.spoilt("spec.hosts") {
 		return
 	}
 	const path = "spec.hosts"

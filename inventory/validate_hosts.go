@@ -17,7 +17,7 @@ func (v *validator) hosts() {
 	}
 	for i, h := range v.c.Spec.Hosts {
 		path := fmt.Sprintf("spec.hosts[%d]", i)
-		if v.spoilt[path] {
+		if v.spoilt(path) {
 			continue
 		}
 		v.host(path, h)
@@ -39,7 +39,11 @@ func (v *validator) reachedAt(h Host) string {
 		return ""
 	}
 	s := v.c.EffectiveSSH(h)
-	key := fmt.Sprintf("%s %d", strings.ToLower(h.Address), s.Port)
+	address := strings.ToLower(h.Address)
+	if ip, err := netip.ParseAddr(address); err == nil {
+		address = ip.String() // IPv6 has many spellings
+	}
+	key := fmt.Sprintf("%s %d", address, s.Port)
 	if s.Bastion != nil {
 		key += fmt.Sprintf(" %s %d", s.Bastion.Address, s.Bastion.Port)
 	}
@@ -51,17 +55,18 @@ func (v *validator) unique(field string, of func(Host) string) {
 	first := map[string]string{}
 	for i, h := range v.c.Spec.Hosts {
 		path, value := fmt.Sprintf("spec.hosts[%d].%s", i, field), of(h)
-		if value == "" || v.spoilt[path] {
+		if value == "" || v.spoilt(path) {
 			continue
 		}
-		if earlier, taken := first[value]; taken {
-			// An internal address that was defaulted has been reported as an address.
-			if field != "internalAddress" || v.given(path) || v.given(earlier) {
-				v.err(path, "the same as "+v.line(earlier), "every host needs its own")
-			}
-			continue
+		earlier, taken := first[value]
+		switch {
+		case !taken:
+			first[value] = path
+		case field == "internalAddress" && !v.given(path) && v.spoilt(fmt.Sprintf("spec.hosts[%d].address", i)):
+			// It is the address, and that has been reported.
+		default:
+			v.err(path, "the same as "+v.line(earlier), "every host needs its own")
 		}
-		first[value] = path
 	}
 }
 
@@ -92,7 +97,7 @@ func (v *validator) internal(path string, h Host) {
 	at := path + ".internalAddress"
 	if h.InternalAddress == "" {
 		switch ip, err := netip.ParseAddr(h.Address); {
-		case h.Address == "" || v.spoilt[path+".address"]:
+		case h.Address == "" || v.spoilt(path+".address"):
 		case err != nil:
 			v.err(at, "missing, and the address is a DNS name", "want the IP address that the cluster uses for this host")
 		default:
@@ -175,7 +180,7 @@ func (v *validator) taints(path string, taints []Taint) {
 	first := map[string]string{}
 	for i, taint := range taints {
 		at := fmt.Sprintf("%s[%d]", path, i)
-		if v.spoilt[at] {
+		if v.spoilt(at) {
 			continue
 		}
 		if v.required(at+".key", taint.Key, "want a key such as example.com/gpu") &&

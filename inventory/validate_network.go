@@ -65,7 +65,7 @@ func (v *validator) loadBalancer() {
 	if len(lb.Interface) > maxInterface || strings.ContainsAny(lb.Interface, " /:") {
 		v.err(path+".interface", quote(lb.Interface)+" is not an interface's name", "want a name such as eth0")
 	}
-	if lb.Mode == BalancerDedicated && !v.spoilt["spec.endpoint.host"] {
+	if lb.Mode == BalancerDedicated && !v.spoilt("spec.endpoint.host") {
 		v.vip(path+".vip", lb.VIP)
 	}
 }
@@ -129,7 +129,7 @@ func (v *validator) network() {
 func (v *validator) cidr(path, text, example string) (netip.Prefix, bool) {
 	prefix, err := netip.ParsePrefix(text)
 	switch {
-	case v.spoilt[path]:
+	case v.spoilt(path):
 		return prefix, false
 	case strings.Contains(text, ","):
 		v.err(path, "more than one network", "want one: dual stack is not supported")
@@ -208,20 +208,20 @@ func (v *validator) inside() {
 
 func (v *validator) within(path string, ip netip.Addr, what, cidr, field string) {
 	network, err := netip.ParsePrefix(cidr)
-	if err == nil && !v.spoilt[field] && network.Contains(ip) {
+	if err == nil && !v.spoilt(field) && network.Contains(ip) {
 		origin := v.line(field)
 		if !v.given(field) {
 			origin = "the default of " + field
 		}
-		v.err(path, fmt.Sprintf("%s is inside the %s network %s (%s)", ip, what, cidr, origin),
-			"move that network with "+field+", or give the machine another address")
+		v.err(path, fmt.Sprintf("%s is inside the %s network %s, %s", ip, what, cidr, origin),
+			"want the cluster's own networks where no machine is")
 	}
 }
 
 // families reports internal addresses of another IP family than the pod network.
 func (v *validator) families() {
 	pods, err := netip.ParsePrefix(v.c.Spec.Network.PodCIDR)
-	if err != nil || v.spoilt["spec.network.podCIDR"] {
+	if err != nil || v.spoilt("spec.network.podCIDR") {
 		return
 	}
 	for i, h := range v.c.Spec.Hosts {
@@ -235,7 +235,7 @@ func (v *validator) families() {
 
 func (v *validator) cni(path string, cni CNI) {
 	oneOf(v, path+".plugin", cni.Plugin, CNIFlannel, CNIManifests, CNINone)
-	if v.spoilt[path+".plugin"] {
+	if v.spoilt(path + ".plugin") {
 		return
 	}
 	switch {

@@ -11,7 +11,7 @@ func (v *validator) software() {
 	s := v.c.Spec.Software
 	oneOf(v, path+".source", s.Source, SourceBundle, SourceInstalled)
 	switch {
-	case v.spoilt[path+".source"]:
+	case v.spoilt(path + ".source"):
 	case s.Source == SourceBundle:
 		v.required(path+".bundle", s.Bundle, "want the path of the bundle, or source: installed when the hosts have the software")
 	case v.given(path + ".bundle"):
@@ -27,7 +27,7 @@ func (v *validator) preflight() {
 		path := fmt.Sprintf("spec.preflight.ignoreErrors[%d]", i)
 		earlier, twice := first[strings.ToLower(name)]
 		switch {
-		case v.spoilt[path]:
+		case v.spoilt(path):
 		case strings.EqualFold(name, "all"):
 			v.err(path, "\"all\" would also hide what destroys clusters: files of another cluster, full disks, wrong clocks",
 				"name the checks, as preflight prints them")
