@@ -12,7 +12,7 @@ import (
 )
 
 // boxFormat changes when this file makes a different box of the same recipe.
-const boxFormat = "1"
+const boxFormat = "2"
 
 // box is the built box of one recipe, in the cache.
 type box struct {
@@ -77,7 +77,7 @@ func (l *Lab) buildBox(ctx context.Context, b box, codename string, sources []st
 		return err
 	}
 	// Vagrant's template strips two components: "./rootfs/".
-	if _, err := Run(ctx, "tar", "--numeric-owner", "-C", b.dir, "-I", "gzip -1", "-cf", b.tarball(), "./rootfs"); err != nil {
+	if _, err := Run(ctx, "tar", "--numeric-owner", "--xattrs", "--xattrs-include=*", "-C", b.dir, "-I", "gzip -1", "-cf", b.tarball(), "./rootfs"); err != nil {
 		return err
 	}
 	metadata := `{"provider":"lxc","version":"1.0.0"}` + "\n"

@@ -17,6 +17,7 @@ var packages = []struct{ name, command string }{
 	{"iproute2", "ip"},
 	{"iptables", "iptables"},
 	{"openssh-client", "ssh"},
+	{"rsync", "rsync"},
 	{"sudo", "sudo"}, // vagrant-lxc calls it even as root
 	{"util-linux", "nsenter"},
 }

@@ -50,15 +50,37 @@ func (l *Lab) Up(ctx context.Context, log io.Writer, wanted ...string) error {
 	if err := l.writeFiles(); err != nil {
 		return err
 	}
-	fmt.Fprintf(log, "lab: vagrant up %s\n", strings.Join(names(hosts), " "))
-	args := append([]string{"up", "--provider=lxc", "--parallel", "--no-provision"}, names(hosts)...)
-	if _, err := l.vagrant(ctx, b, args...); err != nil {
-		return fmt.Errorf("lab: vagrant up: %w", err)
+	if err := l.vagrantUp(ctx, log, b, hosts); err != nil {
+		return err
 	}
 	if err := l.awaitLogins(ctx, hosts); err != nil {
 		return err
 	}
 	return l.WriteInventory(l.Inventory(), InventoryOptions{})
+}
+
+// vagrantUp asks Vagrant for the hosts that are not running; it takes seconds
+// to find out that there is nothing to do.
+func (l *Lab) vagrantUp(ctx context.Context, log io.Writer, b box, hosts []Host) error {
+	var off []string
+	for _, h := range hosts {
+		state, err := l.State(ctx, h.Name)
+		if err != nil {
+			return err
+		}
+		if state != StateRunning {
+			off = append(off, h.Name)
+		}
+	}
+	if len(off) == 0 {
+		return nil
+	}
+	fmt.Fprintf(log, "lab: vagrant up %s\n", strings.Join(off, " "))
+	args := append([]string{"up", "--provider=lxc", "--parallel", "--no-provision"}, off...)
+	if _, err := l.vagrant(ctx, b, args...); err != nil {
+		return fmt.Errorf("lab: vagrant up: %w", err)
+	}
+	return nil
 }
 
 func (l *Lab) awaitLogins(ctx context.Context, hosts []Host) error {
@@ -135,6 +157,20 @@ func (l *Lab) Down(ctx context.Context) error {
 	for _, name := range []string{"box", "hosts", "id_ed25519", "id_ed25519.pub", "inventory.yaml", "known_hosts", "pre-start", "vagrant"} {
 		if err := os.RemoveAll(filepath.Join(l.Dir, name)); err != nil {
 			return fmt.Errorf("lab: remove its files: %w", err)
+		}
+	}
+	return nil
+}
+
+// Remove destroys single hosts, spares that a test had brought up.
+func (l *Lab) Remove(ctx context.Context, hosts ...string) error {
+	for _, host := range hosts {
+		h, err := l.Host(host)
+		if err != nil {
+			return err
+		}
+		if err := destroy(ctx, h.Container()); err != nil {
+			return err
 		}
 	}
 	return nil

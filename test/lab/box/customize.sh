@@ -35,7 +35,7 @@ UNIT
 chroot "$root" systemctl enable lab-shared-root.service ssh.service
 # The machine's kernel log is not this host's; consoles and udev have nothing to serve.
 mkdir -p "$root/etc/systemd/journald.conf.d"
-printf '[Journal]\nReadKMsg=no\nRuntimeMaxUse=48M\n' >"$root/etc/systemd/journald.conf.d/lab.conf"
+printf '[Journal]\nReadKMsg=no\nSystemMaxUse=64M\n' >"$root/etc/systemd/journald.conf.d/lab.conf"
 chroot "$root" systemctl mask console-getty.service getty.target systemd-udevd.service \
   systemd-udevd-kernel.socket systemd-udevd-control.socket systemd-udev-trigger.service \
   systemd-logind.service sys-kernel-debug.mount sys-kernel-tracing.mount \
