@@ -17,6 +17,7 @@ type entry struct {
 // entries lists a mapping's keys in order, those that merge keys ("<<") bring
 // in last, and reports keys that are there twice or are no text.
 func (d *decoder) entries(n *yaml.Node, path string) []entry {
+	d.nodes += len(n.Content) / 2 // merged into many places, keys alone add up
 	first := map[string]*yaml.Node{}
 	var own, merged []entry
 	for i := 0; i+1 < len(n.Content); i += 2 {

@@ -136,6 +136,16 @@ metadata:
 			want: `f:26:22: too deep or too large once aliases are written out; does an alias (*name) contain itself?`,
 		},
 		{
+			name: "merge keys that multiply",
+			old:  "  software:\n", with: `  containerd:
+    a: &a {k0: 1, k1: 1, k2: 1, k3: 1, k4: 1, k5: 1, k6: 1, k7: 1, k8: 1, k9: 1, k10: 1, k11: 1, k12: 1, k13: 1, k14: 1, k15: 1, k16: 1, k17: 1, k18: 1, k19: 1, k20: 1, k21: 1, k22: 1, k23: 1, k24: 1, k25: 1, k26: 1, k27: 1, k28: 1, k29: 1}
+    b: &b {<<: [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]}
+    c: &c {<<: [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]}
+  software:
+`,
+			want: `f:28:167: too deep or too large once aliases are written out; does an alias (*name) contain itself?`,
+		},
+		{
 			name: "aliases that multiply",
 			old:  "  software:\n", with: `  containerd:
     a: &a [1,1,1,1,1,1,1,1,1,1]
@@ -146,7 +156,7 @@ metadata:
     f: &f [*e,*e,*e,*e,*e,*e,*e,*e,*e,*e]
   software:
 `,
-			want: `f:28:30: too deep or too large once aliases are written out; does an alias (*name) contain itself?`,
+			want: `f:28:21: too deep or too large once aliases are written out; does an alias (*name) contain itself?`,
 		},
 	} {
 		r.run(t)

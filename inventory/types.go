@@ -44,13 +44,13 @@ type Spec struct {
 
 // Kubernetes says which release the cluster runs.
 type Kubernetes struct {
-	Version string `json:"version"` // "v1.36.3"; 1.33 and later
+	Version string `json:"version"` // a release such as v1.36.3; 1.33 and later
 }
 
 // Endpoint is the address that clients and kubelets use for the API.
 type Endpoint struct {
-	Host string `json:"host"`           // VIP or DNS name
-	Port int    `json:"port,omitempty"` // default 6443
+	Host string `json:"host"`           // the virtual IP address, or a DNS name
+	Port int    `json:"port,omitempty"` // of the API; default 6443
 }
 
 // BalancerMode says who runs the balancer in front of the API servers.
@@ -70,7 +70,7 @@ type LoadBalancer struct {
 	// Interface carries the VIP on the balancer hosts; default: the one that
 	// holds the host's internal address, found on the host.
 	Interface       string `json:"interface,omitempty"`
-	VirtualRouterID int    `json:"virtualRouterID,omitempty"` // 1-255; default 51
+	VirtualRouterID int    `json:"virtualRouterID,omitempty"` // VRRP's, 1-255, one that no other VRRP on the network uses; default 51
 }
 
 // SSH says how hosts are reached. Host.SSH overrides it field by field.
@@ -87,7 +87,7 @@ type SSH struct {
 	KnownHosts []string `json:"knownHosts,omitempty"`
 	// HostKeys pins keys ("ssh-ed25519 AAAA..."); when set, known_hosts is not asked. Per host only.
 	HostKeys []string `json:"hostKeys,omitempty"`
-	Sudo     *bool    `json:"sudo,omitempty"` // default: true unless the user is root
+	Sudo     *bool    `json:"sudo,omitempty"` // become root through sudo; default: true unless the user is root
 }
 
 // Bastion is a jump host; it is verified like any other host.
@@ -114,7 +114,7 @@ type Host struct {
 	Address         string            `json:"address"`                   // where SSH reaches it: IP or DNS name
 	InternalAddress string            `json:"internalAddress,omitempty"` // IP used inside the cluster; default: address when it is an IP
 	Role            Role              `json:"role"`
-	Labels          map[string]string `json:"labels,omitempty"` // of the Node
+	Labels          map[string]string `json:"labels,omitempty"` // labels of the Node
 	// Taints of the Node. Left out, a control plane host has the usual
 	// NoSchedule taint; an empty list leaves it free for all pods.
 	Taints []Taint `json:"taints,omitempty"`
@@ -124,16 +124,16 @@ type Host struct {
 
 // Taint has the fields of core/v1 Taint that a user sets.
 type Taint struct {
-	Key    string `json:"key"`             // [DNS name/]name
-	Value  string `json:"value,omitempty"` // may be empty
-	Effect string `json:"effect"`          // NoSchedule, PreferNoSchedule, NoExecute
+	Key    string `json:"key"`             // [DNS name/]name, such as example.com/gpu
+	Value  string `json:"value,omitempty"` // of the taint; may be empty
+	Effect string `json:"effect"`          // what it does: NoSchedule, PreferNoSchedule, NoExecute
 }
 
 // Network holds the cluster's own networks.
 type Network struct {
-	PodCIDR     string `json:"podCIDR,omitempty"`     // default 10.244.0.0/16
-	ServiceCIDR string `json:"serviceCIDR,omitempty"` // default 10.96.0.0/12
-	DNSDomain   string `json:"dnsDomain,omitempty"`   // default cluster.local
+	PodCIDR     string `json:"podCIDR,omitempty"`     // addresses of pods; default 10.244.0.0/16
+	ServiceCIDR string `json:"serviceCIDR,omitempty"` // addresses of Services; default 10.96.0.0/12
+	DNSDomain   string `json:"dnsDomain,omitempty"`   // where Services have their names; default cluster.local
 	CNI         CNI    `json:"cni,omitempty"`
 }
 
@@ -157,8 +157,8 @@ const (
 // CNI says which pod network is installed.
 type CNI struct {
 	Plugin    CNIPlugin  `json:"plugin,omitempty"`    // who provides it; default flannel
-	Backend   CNIBackend `json:"backend,omitempty"`   // of the embedded flannel; default vxlan
-	Manifests []string   `json:"manifests,omitempty"` // files, relative to the inventory
+	Backend   CNIBackend `json:"backend,omitempty"`   // how the embedded flannel carries packets; default vxlan
+	Manifests []string   `json:"manifests,omitempty"` // files to apply, in order; paths relative to the inventory
 }
 
 // SoftwareSource says where binaries and images come from.
@@ -172,13 +172,16 @@ const (
 // Software says where binaries and images come from.
 type Software struct {
 	Source SoftwareSource `json:"source,omitempty"` // where it is; default bundle
-	Bundle string         `json:"bundle,omitempty"` // path, relative to the inventory
+	Bundle string         `json:"bundle,omitempty"` // the file; a path relative to the inventory
 }
 
-// PKI lets the user bring CA files; each is a path relative to the inventory.
-// All eight or none (front-proxy, etcd, cluster CA: certificate and key; the service-account pair).
+// PKI lets the user bring CA files: all eight or none (cluster, front-proxy and
+// etcd CA, each certificate and key; the service-account pair).
 type PKI struct {
-	Directory string `json:"directory,omitempty"` // laid out like /etc/kubernetes/pki: ca.crt ca.key etcd/ca.crt etcd/ca.key front-proxy-ca.crt front-proxy-ca.key sa.key sa.pub
+	// Directory is a path relative to the inventory, laid out like
+	// /etc/kubernetes/pki: ca.crt, ca.key, etcd/ca.crt, etcd/ca.key,
+	// front-proxy-ca.crt, front-proxy-ca.key, sa.key, sa.pub.
+	Directory string `json:"directory,omitempty"`
 }
 
 // Preflight tunes the checks before a host is touched.
@@ -190,9 +193,9 @@ type Preflight struct {
 
 // Kubeadm holds raw fields, merged key by key over what is generated.
 type Kubeadm struct {
-	ClusterConfiguration   map[string]any `json:"clusterConfiguration,omitempty"`   // kubeadm.k8s.io/v1beta4
-	KubeletConfiguration   map[string]any `json:"kubeletConfiguration,omitempty"`   // kubelet.config.k8s.io/v1beta1
-	KubeProxyConfiguration map[string]any `json:"kubeProxyConfiguration,omitempty"` // kubeproxy.config.k8s.io/v1alpha1
+	ClusterConfiguration   map[string]any `json:"clusterConfiguration,omitempty"`   // fields of kubeadm.k8s.io/v1beta4
+	KubeletConfiguration   map[string]any `json:"kubeletConfiguration,omitempty"`   // fields of kubelet.config.k8s.io/v1beta1
+	KubeProxyConfiguration map[string]any `json:"kubeProxyConfiguration,omitempty"` // fields of kubeproxy.config.k8s.io/v1alpha1
 }
 
 // CertificateLifetimeFloor is how long any given CA certificate must still be valid.

@@ -7,6 +7,9 @@ import (
 )
 
 func (v *validator) software() {
+	if v.given("spec.pki.directory") && v.c.Spec.PKI.Directory == "" {
+		v.err("spec.pki.directory", "an empty path", "want the directory of the CA files, or remove it to have them made")
+	}
 	const path = "spec.software"
 	s := v.c.Spec.Software
 	oneOf(v, path+".source", s.Source, SourceBundle, SourceInstalled)

@@ -152,6 +152,12 @@ f:10:85: spec.loadBalancer.virtualRouterID: an external balancer is not set up, 
 			want: `f:27:13: spec.software.source: "packages" is not known; want one of bundle, installed`,
 		},
 		{
+			name: "an empty PKI directory", old: "  hosts:\n", with: `  pki: {directory: ""}
+  hosts:
+`,
+			want: `f:10:20: spec.pki.directory: an empty path; want the directory of the CA files, or remove it to have them made`,
+		},
+		{
 			name: "all errors ignored", old: "  hosts:\n", with: `  preflight: {ignoreErrors: [All]}
   hosts:
 `,
