@@ -29,7 +29,7 @@ func (l *Lab) Up(ctx context.Context, log io.Writer, wanted ...string) error {
 	if err != nil {
 		return err
 	}
-	unlock, err := l.lock()
+	unlock, err := l.lock(ctx)
 	if err != nil {
 		return err
 	}
@@ -134,7 +134,7 @@ func (l *Lab) Down(ctx context.Context) error {
 	if err := needRoot(); err != nil {
 		return err
 	}
-	unlock, err := l.lock()
+	unlock, err := l.lock(ctx)
 	if err != nil {
 		return err
 	}
@@ -226,8 +226,8 @@ func containersPath(ctx context.Context) (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
-// lock keeps a second lab command on this machine away while one works.
-func (l *Lab) lock() (unlock func(), err error) {
+// lock waits until no other lab command is at work on this machine.
+func (l *Lab) lock(ctx context.Context) (unlock func(), err error) {
 	if err := os.MkdirAll(l.Cache, 0o755); err != nil {
 		return nil, fmt.Errorf("lab: make the cache: %w", err)
 	}
@@ -235,8 +235,13 @@ func (l *Lab) lock() (unlock func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("lab: lock: %w", err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, errors.Join(fmt.Errorf("lab: another lab command is at work on this machine (%s): %w", f.Name(), err), f.Close())
+	if err := Await(ctx, "another lab command on this machine ("+f.Name()+")", lockLimit, func(context.Context) error {
+		return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	}); err != nil {
+		return nil, errors.Join(fmt.Errorf("lab: %w", err), f.Close())
 	}
 	return func() { f.Close() }, nil
 }
+
+// lockLimit is longer than the slowest command, a first Up.
+const lockLimit = 5 * time.Minute

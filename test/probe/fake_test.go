@@ -1,0 +1,155 @@
+package probe_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+)
+
+// fakeAPI keeps ConfigMaps and misbehaves when told. Requests that it does not
+// know fail the test.
+type fakeAPI struct {
+	t      *testing.T
+	server *httptest.Server
+
+	mu          sync.Mutex
+	objects     map[string]corev1.ConfigMap
+	revision    int
+	connections int
+	// behave is asked for the nth write and returns how it ends.
+	behave func(n int) behaviour
+	writes int
+	lists  int
+	// failLists makes the first lists answer 503.
+	failLists int
+	deleted   bool
+}
+
+type behaviour int
+
+const (
+	store       behaviour = iota
+	unavailable           // 503 with Retry-After
+	hang                  // no answer
+	forget                // acknowledge without storing
+	goBack                // store, and answer with an old resourceVersion
+)
+
+func newFakeAPI(t *testing.T, behave func(n int) behaviour) *fakeAPI {
+	f := &fakeAPI{t: t, objects: map[string]corev1.ConfigMap{}, revision: 100, behave: behave}
+	f.server = httptest.NewUnstartedServer(http.HandlerFunc(f.serve))
+	f.server.EnableHTTP2 = true
+	f.server.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateNew {
+			f.mu.Lock()
+			f.connections++
+			f.mu.Unlock()
+		}
+	}
+	f.server.StartTLS()
+	t.Cleanup(f.server.Close)
+	return f
+}
+
+func (f *fakeAPI) kubeconfig() string {
+	config := clientcmdapi.NewConfig()
+	config.Clusters["c"] = &clientcmdapi.Cluster{Server: f.server.URL, CertificateAuthorityData: pemOf(f.server)}
+	config.AuthInfos["u"] = &clientcmdapi.AuthInfo{Token: "token"}
+	config.Contexts["x"] = &clientcmdapi.Context{Cluster: "c", AuthInfo: "u"}
+	config.CurrentContext = "x"
+	path := filepath.Join(f.t.TempDir(), "kubeconfig")
+	if err := clientcmd.WriteToFile(*config, path); err != nil {
+		f.t.Fatal(err)
+	}
+	return path
+}
+
+func (f *fakeAPI) serve(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path != "/api/v1/namespaces/default/configmaps" || r.Header.Get("Authorization") != "Bearer token" {
+		f.t.Errorf("unexpected request: %s %s", r.Method, r.URL)
+		w.WriteHeader(http.StatusNotFound)
+		return
+	}
+	switch r.Method {
+	case http.MethodPost:
+		f.create(w, r)
+	case http.MethodGet:
+		f.list(w, r)
+	case http.MethodDelete:
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.objects, f.deleted = nil, true
+		answer(w, http.StatusOK, metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusSuccess})
+	default:
+		f.t.Errorf("unexpected request: %s %s", r.Method, r.URL)
+	}
+}
+
+func (f *fakeAPI) create(w http.ResponseWriter, r *http.Request) {
+	var object corev1.ConfigMap
+	if err := json.NewDecoder(r.Body).Decode(&object); err != nil {
+		f.t.Errorf("write: %v", err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.writes++
+	how := f.behave(f.writes)
+	f.revision++
+	object.ResourceVersion = fmt.Sprint(f.revision)
+	switch how {
+	case unavailable:
+		w.Header().Set("Retry-After", "1")
+		answer(w, http.StatusServiceUnavailable, metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusFailure, Code: 503, Message: "starting"})
+		return
+	case hang:
+		f.mu.Unlock()
+		select {
+		case <-r.Context().Done():
+		case <-time.After(5 * time.Second):
+		}
+		f.mu.Lock()
+		return
+	case goBack:
+		object.ResourceVersion = "7"
+	}
+	if how != forget {
+		f.objects[object.Name] = object
+	}
+	answer(w, http.StatusCreated, object)
+}
+
+func (f *fakeAPI) list(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.lists++
+	if f.lists <= f.failLists {
+		answer(w, http.StatusForbidden, metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusFailure, Code: 403, Message: "not yet"})
+		return
+	}
+	key, value, _ := strings.Cut(r.URL.Query().Get("labelSelector"), "=")
+	out := corev1.ConfigMapList{}
+	for _, o := range f.objects {
+		if o.Labels[key] == value {
+			out.Items = append(out.Items, o)
+		}
+	}
+	answer(w, http.StatusOK, out)
+}
+
+func answer(w http.ResponseWriter, code int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	json.NewEncoder(w).Encode(body)
+}

@@ -1,0 +1,204 @@
+// Package probe writes a counter through a cluster's endpoint while a test
+// breaks things, and says afterwards what its clients would have suffered:
+// which writes failed and why, how long none came through, and whether a write
+// that the API had acknowledged is gone.
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	utilrand "k8s.io/apimachinery/pkg/util/rand"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/scheme"
+)
+
+// Kind says how the probe reaches the endpoint.
+type Kind string
+
+const (
+	// NewConnection opens a TCP and TLS connection for every write: what a
+	// kubectl user sees.
+	NewConnection Kind = "new connections"
+	// LongLived keeps client-go's one HTTP/2 connection, as controllers and
+	// kubelets do: it shows connections that were left hanging.
+	LongLived Kind = "a long-lived client"
+)
+
+// Config says what to write, how often and where.
+type Config struct {
+	Kubeconfig string        // path; its server is the endpoint under test
+	Rate       int           // writes a second; default 20
+	Kind       Kind          // default NewConnection
+	Timeout    time.Duration // of one write, connecting included; default 1 s
+	Namespace  string        // default "default"
+}
+
+// runLabel marks the objects of one probe.
+const runLabel = "ha-install.io/probe"
+
+// Probe is a running probe.
+type Probe struct {
+	config Config
+	client kubernetes.Interface
+	run    string
+	cancel context.CancelFunc
+	done   chan struct{}
+
+	mu      sync.Mutex
+	record  record
+	changed chan struct{} // closed and replaced at every success
+}
+
+// Start begins to write and returns at once. Every write creates one numbered
+// ConfigMap; one write is under way at a time, so the numbers reach the API in
+// order, and a slow one delays the next. The context bounds the whole probe.
+func Start(ctx context.Context, config Config) (*Probe, error) {
+	config = withDefaults(config)
+	client, err := newClient(config)
+	if err != nil {
+		return nil, fmt.Errorf("probe: %w", err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	p := &Probe{
+		config: config, client: client, run: utilrand.String(8), cancel: cancel,
+		done: make(chan struct{}), changed: make(chan struct{}),
+		record: record{started: time.Now()},
+	}
+	go p.loop(ctx)
+	return p, nil
+}
+
+func withDefaults(c Config) Config {
+	if c.Rate <= 0 {
+		c.Rate = 20
+	}
+	if c.Kind == "" {
+		c.Kind = NewConnection
+	}
+	if c.Timeout <= 0 {
+		c.Timeout = time.Second
+	}
+	if c.Namespace == "" {
+		c.Namespace = metav1.NamespaceDefault
+	}
+	return c
+}
+
+func (p *Probe) loop(ctx context.Context) {
+	defer close(p.done)
+	tick := time.NewTicker(time.Second / time.Duration(p.config.Rate))
+	defer tick.Stop()
+	for n := 1; ; n++ {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		// Not a child of ctx: Stop must not make a failure of the last write.
+		p.write(context.WithoutCancel(ctx), n)
+	}
+}
+
+func (p *Probe) write(ctx context.Context, n int) {
+	ctx, cancel := context.WithTimeout(ctx, p.config.Timeout)
+	defer cancel()
+	began := time.Now()
+	version, err := p.create(ctx, n)
+	ended := time.Now()
+
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.record.add(attempt{number: n, began: began, ended: ended, version: version, err: err})
+	if err == nil {
+		close(p.changed)
+		p.changed = make(chan struct{})
+	}
+}
+
+// create writes number n once: client-go would try again by itself when a
+// server says Retry-After, and hide what the probe is here to see.
+func (p *Probe) create(ctx context.Context, n int) (version uint64, err error) {
+	object := &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{
+			Name:   fmt.Sprintf("ha-probe-%s-%06d", p.run, n),
+			Labels: map[string]string{runLabel: p.run},
+		},
+		Data: map[string]string{"counter": strconv.Itoa(n)},
+	}
+	stored := &corev1.ConfigMap{}
+	if err := p.client.CoreV1().RESTClient().Post().MaxRetries(0).
+		Namespace(p.config.Namespace).Resource("configmaps").
+		VersionedParams(&metav1.CreateOptions{}, scheme.ParameterCodec).
+		Body(object).Do(ctx).Into(stored); err != nil {
+		return 0, err
+	}
+	version, err = strconv.ParseUint(stored.ResourceVersion, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("acknowledged with resourceVersion %q: %w", stored.ResourceVersion, err)
+	}
+	return version, nil
+}
+
+// AwaitWrites waits until n more writes have been acknowledged: the endpoint
+// works (again). The error carries the last failure.
+func (p *Probe) AwaitWrites(ctx context.Context, n int) error {
+	_, wanted := p.successes()
+	wanted += n
+	for {
+		changed, now := p.successes()
+		if now >= wanted {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-p.done:
+			return errors.New("probe: it has been stopped")
+		case <-ctx.Done():
+			return fmt.Errorf("probe: waiting for %d more writes: %w; last failure: %w", wanted-now, context.Cause(ctx), p.lastFailure())
+		}
+	}
+}
+
+func (p *Probe) successes() (<-chan struct{}, int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.changed, len(p.record.acknowledged)
+}
+
+func (p *Probe) lastFailure() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n := len(p.record.failures); n > 0 {
+		return p.record.failures[n-1]
+	}
+	return errors.New("none")
+}
+
+// Stop ends the writing, reads everything back through the endpoint, removes
+// it, and reports. When the read does not work before ctx ends, the report
+// lacks the verdict on lost writes and the error says so.
+func (p *Probe) Stop(ctx context.Context) (Report, error) {
+	p.cancel()
+	<-p.done
+	p.mu.Lock()
+	report := p.record.report(p.config.Kind, time.Now())
+	acknowledged := p.record.acknowledged
+	p.mu.Unlock()
+
+	present, err := p.readBack(ctx)
+	if err != nil {
+		return report, fmt.Errorf("probe: read the counter back: %w", err)
+	}
+	report.judge(acknowledged, present)
+	if err := p.remove(ctx); err != nil {
+		return report, fmt.Errorf("probe: remove its objects: %w", err)
+	}
+	return report, nil
+}

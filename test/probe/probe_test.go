@@ -1,0 +1,155 @@
+package probe_test
+
+import (
+	"context"
+	"encoding/pem"
+	"errors"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/ha-install/ha-install/test/probe"
+)
+
+func pemOf(s *httptest.Server) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
+}
+
+func always(b behaviour) func(int) behaviour { return func(int) behaviour { return b } }
+
+// at misbehaves at the given writes only.
+func at(b behaviour, writes ...int) func(int) behaviour {
+	return func(n int) behaviour {
+		if slices.Contains(writes, n) {
+			return b
+		}
+		return store
+	}
+}
+
+// observe runs a probe until so many writes are acknowledged.
+func observe(t *testing.T, api *fakeAPI, kind probe.Kind, acknowledged int) probe.Report {
+	t.Helper()
+	p, err := probe.Start(t.Context(), probe.Config{Kubeconfig: api.kubeconfig(), Kind: kind, Rate: 200, Timeout: 200 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := p.AwaitWrites(ctx, acknowledged); err != nil {
+		t.Fatal(err)
+	}
+	report, err := p.Stop(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Log(report)
+	return report
+}
+
+func TestAHealthyEndpointLosesNothing(t *testing.T) {
+	for _, kind := range []probe.Kind{probe.NewConnection, probe.LongLived} {
+		t.Run(string(kind), func(t *testing.T) {
+			api := newFakeAPI(t, always(store))
+			r := observe(t, api, kind, 20)
+			if !r.Verified || len(r.Failures)+len(r.Lost)+len(r.Backwards) != 0 || r.Acknowledged < 20 || r.Attempts != r.Acknowledged {
+				t.Errorf("got %+v; want 20 writes or more, none failed, none lost", r)
+			}
+			if !api.deleted {
+				t.Errorf("the probe left its objects behind")
+			}
+			if kind == probe.LongLived && api.connections != 1 {
+				t.Errorf("%d connections, want one for the whole probe", api.connections)
+			}
+			if kind == probe.NewConnection && api.connections < r.Attempts {
+				t.Errorf("%d connections for %d writes, want one for each", api.connections, r.Attempts)
+			}
+		})
+	}
+}
+
+func TestALostAcknowledgedWriteIsNamed(t *testing.T) {
+	r := observe(t, newFakeAPI(t, at(forget, 3, 5)), probe.LongLived, 8)
+	if !slices.Equal(r.Lost, []int{3, 5}) {
+		t.Errorf("lost %v, want 3 and 5", r.Lost)
+	}
+	if !strings.Contains(r.String(), "LOST acknowledged writes [3 5]") {
+		t.Errorf("the report hides the loss: %s", r)
+	}
+}
+
+func TestARefusedWriteIsAFailureAndIsNotTriedAgain(t *testing.T) {
+	api := newFakeAPI(t, at(unavailable, 4))
+	r := observe(t, api, probe.NewConnection, 8)
+	if len(r.Failures) != 1 || r.Failures[0].Number != 4 || !apierrors.IsServiceUnavailable(r.Failures[0].Err) {
+		t.Fatalf("failures %v, want write 4 with its 503", r.Failures)
+	}
+	if len(r.Lost) != 0 {
+		t.Errorf("lost %v: a write that was never acknowledged cannot be lost", r.Lost)
+	}
+	if r.Attempts != api.writes {
+		t.Errorf("%d attempts made %d requests: client-go retried behind the probe's back", r.Attempts, api.writes)
+	}
+}
+
+func TestAHangingWriteFailsInTimeAndMakesTheLongestGap(t *testing.T) {
+	r := observe(t, newFakeAPI(t, at(hang, 4, 5)), probe.LongLived, 8)
+	if len(r.Failures) != 2 || !errors.Is(r.Failures[0], context.DeadlineExceeded) {
+		t.Fatalf("failures %v, want two timeouts", r.Failures)
+	}
+	if r.LongestGap < 400*time.Millisecond || r.LongestGap > 2*time.Second {
+		t.Errorf("longest gap %s, want two timeouts of 200 ms and a little more", r.LongestGap)
+	}
+}
+
+func TestTimeGoingBackwardsIsSeen(t *testing.T) {
+	r := observe(t, newFakeAPI(t, at(goBack, 6)), probe.LongLived, 8)
+	if !slices.Equal(r.Backwards, []int{6}) {
+		t.Errorf("backwards %v, want 6", r.Backwards)
+	}
+}
+
+func TestReadingBackIsTriedUntilTheEndpointAnswers(t *testing.T) {
+	api := newFakeAPI(t, always(store))
+	api.failLists = 2
+	if r := observe(t, api, probe.NewConnection, 3); !r.Verified || api.lists < 3 {
+		t.Errorf("verified %v after %d lists", r.Verified, api.lists)
+	}
+}
+
+func TestWithoutAnyAnswerTheReportIsNotAVerdict(t *testing.T) {
+	api := newFakeAPI(t, always(unavailable))
+	api.failLists = 1000
+	p, err := probe.Start(t.Context(), probe.Config{Kubeconfig: api.kubeconfig(), Rate: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if err := p.AwaitWrites(ctx, 1); err == nil || !strings.Contains(err.Error(), "starting") {
+		t.Errorf("AwaitWrites = %v, want the last failure in it", err)
+	}
+	r, err := p.Stop(ctx)
+	if err == nil || r.Verified || r.Acknowledged != 0 || r.LongestGap < 200*time.Millisecond {
+		t.Errorf("Stop = %+v, %v; want an error, no verdict, and a gap as long as the probe", r, err)
+	}
+	if !strings.Contains(r.String(), "not read back") {
+		t.Errorf("the report reads like a verdict: %s", r)
+	}
+}
+
+func TestABadConfigurationIsRefused(t *testing.T) {
+	api := newFakeAPI(t, always(store))
+	for what, config := range map[string]probe.Config{
+		"no such kubeconfig": {Kubeconfig: "/nonexistent"},
+		"no such kind":       {Kubeconfig: api.kubeconfig(), Kind: "carrier pigeon"},
+	} {
+		if _, err := probe.Start(t.Context(), config); err == nil {
+			t.Errorf("%s: Start worked", what)
+		}
+	}
+}
