@@ -92,6 +92,9 @@ var hostRows = []hostRow{
 		f.Disks[1].Mount, f.Disks[1].AvailMB = "/var/lib/etcd", 500
 	}, "Disk error", "on /var/lib/etcd"},
 	{"few inodes are refused", "w-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { f.Disks[0].InodesFree = 100 }, "Inodes error", "100 inodes"},
+	{"etcd alone on a file system needs few inodes", "cp-1", func(_ *inventory.Cluster, f *Facts, _ *Options) {
+		f.Disks[1] = Disk{Path: "/var/lib/etcd", Mount: "/var/lib/etcd", SizeMB: 8000, AvailMB: 8000, Inodes: 5000, InodesFree: 4998}
+	}, "", ""},
 	{"a file system without inodes is fine", "w-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { f.Disks[0].Inodes, f.Disks[0].InodesFree = 0, 0 }, "", ""},
 	{"swap is refused", "w-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { f.Swaps = []string{"/dev/sda2"} }, "Swap error", "/dev/sda2"},
 	{"swap is fine with failSwapOn: false", "w-1", func(c *inventory.Cluster, f *Facts, _ *Options) {
@@ -159,6 +162,7 @@ var hostRows = []hostRow{
 	{"a clock in 1970 is refused", "cp-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { f.Now = time.Unix(90, 0) }, "Time error", "1970-01-01"},
 	{"a clock in 2100 is refused", "cp-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { f.Now = f.Now.AddDate(74, 0, 0) }, "Time error", "2100-"},
 	{"another host name is a warning", "cp-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { f.Hostname = "debian" }, "Hostname warning", "debian"},
+	{"a host that does not know its own name is a warning", "cp-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { f.Nameless = true }, "Hostname warning", "does not resolve"},
 	{"a full host name is fine", "cp-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { f.Hostname = "CP-1.example.com" }, "", ""},
 	{"an endpoint name that does not resolve is refused", "cp-1", func(c *inventory.Cluster, f *Facts, _ *Options) {
 		c.Spec.Endpoint.Host, c.Spec.LoadBalancer.VIP, f.ResolvedAsked = "api.example.com", "10.0.0.10", true

@@ -2,15 +2,17 @@ package preflight
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/ha-install/ha-install/inventory"
 )
 
-// need is the free space in MB that a path must have before an install.
+// need is what must be free under a path before an install.
 type need struct {
-	path string
-	mb   int64
+	path   string
+	mb     int64
+	inodes int64
 }
 
 // needs are what a host of the role must hold: images twice (content and
@@ -18,11 +20,12 @@ type need struct {
 func needs(c *inventory.Cluster, role inventory.Role) []need {
 	switch role {
 	case inventory.RoleControlPlane:
-		return []need{{"/", 300}, {etcdDir(c), 1024}, {"/var/lib/containerd", 2500}, {"/var/lib/kubelet", 500}, {"/etc/kubernetes", 50}}
+		return []need{{"/", 300, 1000}, {etcdDir(c), 1024, 100}, {"/var/lib/containerd", 2500, 20000},
+			{"/var/lib/kubelet", 500, 2000}, {"/etc/kubernetes", 50, 100}}
 	case inventory.RoleWorker:
-		return []need{{"/", 300}, {"/var/lib/containerd", 2500}, {"/var/lib/kubelet", 500}, {"/etc/kubernetes", 50}}
+		return []need{{"/", 300, 1000}, {"/var/lib/containerd", 2500, 20000}, {"/var/lib/kubelet", 500, 2000}, {"/etc/kubernetes", 50, 100}}
 	default:
-		return []need{{"/", 300}}
+		return []need{{"/", 300, 1000}}
 	}
 }
 
@@ -31,38 +34,53 @@ func needs(c *inventory.Cluster, role inventory.Role) []need {
 // were imported for the next step are unused.
 const imageFloorPercent = 15
 
-// decideDisk sums the needs per file system: three directories on one disk
-// need the sum. A host of this cluster holds its images already.
-func decideDisk(s subject) []verdict {
-	var mounts []string
-	want, paths, disks := map[string]int64{}, map[string][]string{}, map[string]Disk{}
+// load is what one file system has and what is wanted of it: three
+// directories on one disk need the sum.
+type load struct {
+	disk       Disk
+	paths      []string
+	mb, inodes int64
+}
+
+// loads groups the needs by file system. A host of this cluster has most of it
+// already. An error is a path that df said nothing of.
+func loads(s subject) ([]*load, error) {
+	var list []*load
+	at := map[string]*load{}
 	for _, n := range needs(s.cluster, s.host.Role) {
-		d, found := diskOf(s.facts, n.path)
-		if !found {
-			return fail("df says nothing of "+n.path, "a file system with free space", "run df "+n.path+" on the host")
+		i := slices.IndexFunc(s.facts.Disks, func(d Disk) bool { return d.Path == n.path })
+		if i < 0 {
+			return nil, fmt.Errorf("df says nothing of %s", n.path)
 		}
-		if _, seen := disks[d.Mount]; !seen {
-			mounts = append(mounts, d.Mount)
-			disks[d.Mount] = d
+		d := s.facts.Disks[i]
+		l := at[d.Mount]
+		if l == nil {
+			l = &load{disk: d}
+			at[d.Mount] = l
+			list = append(list, l)
 		}
-		mb := n.mb
 		if s.ours() {
-			mb /= 10
+			n.mb, n.inodes = n.mb/10, n.inodes/10
 		}
-		want[d.Mount] += mb
-		paths[d.Mount] = append(paths[d.Mount], n.path)
+		l.paths, l.mb, l.inodes = append(l.paths, n.path), l.mb+n.mb, l.inodes+n.inodes
+	}
+	return list, nil
+}
+
+func decideDisk(s subject) []verdict {
+	list, err := loads(s)
+	if err != nil {
+		return fail(err.Error(), "a file system with free space", "run df on the host")
 	}
 	var out []verdict
-	for _, m := range mounts {
-		d := disks[m]
-		seen := fmt.Sprintf("%d MB free of %d on %s", d.AvailMB, d.SizeMB, m)
+	const fix = "free space, or mount a larger disk"
+	for _, l := range list {
+		seen := fmt.Sprintf("%d MB free of %d on %s", l.disk.AvailMB, l.disk.SizeMB, l.disk.Mount)
 		switch {
-		case d.AvailMB < want[m]:
-			out = append(out, fail(seen, fmt.Sprintf("%d MB for %s", want[m], strings.Join(paths[m], ", ")),
-				"free space, or mount a larger disk")...)
-		case s.node() && d.AvailMB*100 < d.SizeMB*imageFloorPercent:
-			out = append(out, warn(seen, fmt.Sprintf("%d %% free: below, the kubelet evicts pods and deletes images", imageFloorPercent),
-				"free space, or mount a larger disk")...)
+		case l.disk.AvailMB < l.mb:
+			out = append(out, fail(seen, fmt.Sprintf("%d MB for %s", l.mb, strings.Join(l.paths, ", ")), fix)...)
+		case s.node() && l.disk.AvailMB*100 < l.disk.SizeMB*imageFloorPercent:
+			out = append(out, warn(seen, fmt.Sprintf("%d %% free: below, the kubelet evicts pods and deletes images", imageFloorPercent), fix)...)
 		default:
 			out = append(out, ok("%s", seen)...)
 		}
@@ -70,41 +88,29 @@ func decideDisk(s subject) []verdict {
 	return out
 }
 
-// Below inodesNeeded an install does not fit; below the percentage the
-// kubelet evicts (nodefs.inodesFree).
-const (
-	inodesNeeded       = 20000
-	inodesFloorPercent = 5
-)
+// inodesFloorPercent is where the kubelet evicts (nodefs.inodesFree).
+const inodesFloorPercent = 5
 
 func decideInodes(s subject) []verdict {
-	seen := map[string]bool{}
+	list, err := loads(s)
+	if err != nil {
+		return nil // Disk says it
+	}
 	var out []verdict
-	for _, n := range needs(s.cluster, s.host.Role) {
-		d, found := diskOf(s.facts, n.path)
-		if !found || seen[d.Mount] || d.Inodes == 0 {
-			continue
-		}
-		seen[d.Mount] = true
-		text := fmt.Sprintf("%d inodes free of %d on %s", d.InodesFree, d.Inodes, d.Mount)
+	for _, l := range list {
+		d := l.disk
+		seen := fmt.Sprintf("%d inodes free of %d on %s", d.InodesFree, d.Inodes, d.Mount)
 		switch {
-		case d.InodesFree < inodesNeeded && !s.ours() && s.node():
-			out = append(out, fail(text, fmt.Sprintf("%d", inodesNeeded), "remove small files, or make the file system anew")...)
-		case d.InodesFree*100 < d.Inodes*inodesFloorPercent:
-			out = append(out, warn(text, fmt.Sprintf("%d %% free", inodesFloorPercent), "remove small files")...)
+		case d.Inodes == 0: // no fixed number
+		case d.InodesFree < l.inodes:
+			out = append(out, fail(seen, fmt.Sprintf("%d for %s", l.inodes, strings.Join(l.paths, ", ")),
+				"remove small files, or make the file system anew")...)
+		case s.node() && d.InodesFree*100 < d.Inodes*inodesFloorPercent:
+			out = append(out, warn(seen, fmt.Sprintf("%d %% free", inodesFloorPercent), "remove small files")...)
 		}
 	}
 	if len(out) == 0 {
 		return ok("enough")
 	}
 	return out
-}
-
-func diskOf(f Facts, path string) (Disk, bool) {
-	for _, d := range f.Disks {
-		if d.Path == path {
-			return d, true
-		}
-	}
-	return Disk{}, false
 }

@@ -35,6 +35,7 @@ type Facts struct {
 	Firewalls                 []string // active ones
 	Resolved                  []netip.Addr
 	ResolvedAsked             bool
+	Nameless                  bool          // the host cannot resolve its own name
 	Now                       time.Time     // the host's clock
 	ClockOffset               time.Duration // host minus operator
 	ClockError                time.Duration // the most that the offset can be off

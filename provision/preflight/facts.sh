@@ -148,6 +148,10 @@ if [ -d /run/systemd/system ] && have systemctl; then
 fi
 [ -r /etc/ufw/ufw.conf ] && lines ufw </etc/ufw/ufw.conf
 
+# sudo resolves the host's own name on every command.
+if have getent; then
+	timeout 2 getent ahosts "$(uname -n)" >/dev/null 2>&1 || emit nameless 1
+fi
 if [ -n "$name" ] && have getent; then
 	timeout 3 getent ahosts "$name" 2>/dev/null | lines resolved
 	emit resolved_asked 1

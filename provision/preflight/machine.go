@@ -218,9 +218,17 @@ func decideTime(s subject) []verdict {
 func decideHostname(s subject) []verdict {
 	name := s.facts.Hostname
 	short, _, _ := strings.Cut(name, ".")
-	if strings.EqualFold(name, s.host.Name) || strings.EqualFold(short, s.host.Name) {
+	var out []verdict
+	if !strings.EqualFold(name, s.host.Name) && !strings.EqualFold(short, s.host.Name) {
+		out = warn(name, s.host.Name+", the name in the inventory",
+			"hostnamectl set-hostname "+s.host.Name+"; the node is called "+s.host.Name+" either way")
+	}
+	if s.facts.Nameless {
+		out = append(out, warn(name+" does not resolve on the host itself", "an answer: sudo asks on every command and may wait 5 s for it",
+			"echo 127.0.1.1 "+name+" >>/etc/hosts")...)
+	}
+	if len(out) == 0 {
 		return ok("%s", name)
 	}
-	return warn(name, s.host.Name+", the name in the inventory",
-		"hostnamectl set-hostname "+s.host.Name+"; the node is called "+s.host.Name+" either way")
+	return out
 }

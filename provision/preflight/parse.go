@@ -86,6 +86,8 @@ func (p *parser) line(key, value string) (err error) {
 		f.MemoryMB = kb / 1024
 	case "systemd":
 		f.Systemd = true
+	case "nameless":
+		f.Nameless = true
 	case "container":
 		f.Container = value
 	case "boot_id":

@@ -85,6 +85,7 @@ func TestFsyncThresholds(t *testing.T) {
 		{"all quick", 0, "", OK, time.Millisecond},
 		{"one outlier of 100 is allowed", 1, "0.9", OK, time.Millisecond},
 		{"two slow ones are the p99", 2, "0.02", Warning, 20 * time.Millisecond},
+		{"two very slow ones are a burst", 2, "0.9", Warning, 900 * time.Millisecond},
 		{"a disk that cannot carry etcd", 50, "0.2", Error, 200 * time.Millisecond},
 		{"dd writes small times with an exponent", 100, "9.1e-05", OK, 91 * time.Microsecond},
 	}
@@ -112,13 +113,13 @@ func TestFsyncThresholds(t *testing.T) {
 	}
 }
 
-func TestSlowDiskIsMeasuredTwice(t *testing.T) {
+func TestSlowDiskIsMeasuredAgain(t *testing.T) {
 	calls := 0
 	probe := func(_ context.Context, name string, _ host.Command) ([]byte, error) {
 		calls++
-		return fmt.Appendf(nil, "copied, %v s,", []float64{0.5, 0.002}[calls-1]), nil
+		return fmt.Appendf(nil, "copied, %v s,", []float64{0.5, 0.4, 0.002}[calls-1]), nil
 	}
-	if v := measureFsync(t.Context(), probe, testCluster(), "cp-1"); v[0].Severity != OK || calls != 2 {
+	if v := measureFsync(t.Context(), probe, testCluster(), "cp-1"); v[0].Severity != OK || calls != 3 {
 		t.Errorf("%+v after %d runs", v, calls)
 	}
 }
@@ -155,6 +156,24 @@ func TestPairsAreTheClustersConnections(t *testing.T) {
 	}
 	if count["cp-1>cp-2"] != 4 || count["cp-2>w-1"] != 1 || count["lb-1>cp-1"] != 1 || count["w-1>cp-2"] != 1 {
 		t.Errorf("%v", count)
+	}
+}
+
+// A link that loses a packet is not a firewall.
+func TestSilenceIsAskedTwice(t *testing.T) {
+	c, calls := testCluster(), 0
+	hosts := map[string]host.Reader{"cp-1": local{t: t, name: "cp-1", dial: func(string) error {
+		if calls++; calls == 1 {
+			return context.DeadlineExceeded
+		}
+		return syscall.ECONNREFUSED
+	}}}
+	got := dialAll(t.Context(), hosts, []dial{{from: "cp-1", to: "cp-2"}}, time.Second)
+	if got[0].answer != refused || calls != 2 {
+		t.Errorf("%+v after %d dials", got, calls)
+	}
+	if p := problems(decideReach(c, got)); p != "" {
+		t.Error(p)
 	}
 }
 

@@ -60,8 +60,8 @@ func Run(ctx context.Context, c *inventory.Cluster, hosts map[string]host.Reader
 	var between, endpoint []dial
 	var g errgroup.Group
 	g.Go(func() error { all, findings = gather(ctx, c, hosts, &opt); return nil })
-	g.Go(func() error { between = dialAll(ctx, hosts, pairs(c, reachable)); return nil })
-	g.Go(func() error { endpoint = dialAll(ctx, hosts, endpointDials(c, reachable)); return nil })
+	g.Go(func() error { between = dialAll(ctx, hosts, pairs(c, reachable), dialTimeout); return nil })
+	g.Go(func() error { endpoint = dialAll(ctx, hosts, endpointDials(c, reachable), endpointTimeout); return nil })
 	_ = g.Wait() // the three put their errors into what they return
 
 	for _, s := range all {

@@ -37,8 +37,12 @@ type dial struct {
 	err      error
 }
 
-// dialTimeout is also how long a firewall that drops holds preflight up.
-const dialTimeout = 2 * time.Second
+// The timeouts are also how long silence holds preflight up. Nobody answering
+// at the VIP is the usual case, and one who would is on the balancers' link.
+const (
+	dialTimeout     = 2 * time.Second
+	endpointTimeout = time.Second
+)
 
 // dialsPerHost bounds the channels opened at a time over one connection.
 const dialsPerHost = 16
@@ -89,7 +93,7 @@ func endpointDials(c *inventory.Cluster, connectedTo func(string) bool) []dial {
 }
 
 // dialAll tries the connections, all hosts at once.
-func dialAll(ctx context.Context, hosts map[string]host.Reader, dials []dial) []dial {
+func dialAll(ctx context.Context, hosts map[string]host.Reader, dials []dial, timeout time.Duration) []dial {
 	done := slices.Clone(dials)
 	slots := map[string]chan struct{}{}
 	for _, d := range dials {
@@ -102,7 +106,10 @@ func dialAll(ctx context.Context, hosts map[string]host.Reader, dials []dial) []
 		g.Go(func() error {
 			slots[d.from] <- struct{}{}
 			defer func() { <-slots[d.from] }()
-			done[i].answer, done[i].err = try(ctx, hosts[d.from], d.address)
+			done[i].answer, done[i].err = try(ctx, hosts[d.from], d.address, timeout)
+			if done[i].answer == silent && d.to != "" { // a lossy link gets a second chance
+				done[i].answer, done[i].err = try(ctx, hosts[d.from], d.address, timeout)
+			}
 			return nil
 		})
 	}
@@ -110,8 +117,8 @@ func dialAll(ctx context.Context, hosts map[string]host.Reader, dials []dial) []
 	return done
 }
 
-func try(ctx context.Context, from host.Reader, to netip.AddrPort) (answer, error) {
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+func try(ctx context.Context, from host.Reader, to netip.AddrPort, timeout time.Duration) (answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	conn, err := from.DialContext(ctx, "tcp", to.String())
 	if err == nil {
