@@ -325,6 +325,15 @@ f:10:28: spec.ssh.identityFiles[1]: an empty item; fill it in or remove the "-"`
 			want: `f:27:43: spec.kubeadm.clusterConfiguration.a.b[0].c: duplicate key; remove one: the first is on line 27`,
 		},
 		{
+			name: "raw: a number beyond 64 bits",
+			old:  "  software:\n", with: `  kubeadm:
+    clusterConfiguration: {a: -9223372036854775809, b: 9223372036854775808, c: 1e3}
+  software:
+`,
+			want: `f:27:31: spec.kubeadm.clusterConfiguration.a: -9223372036854775809 is out of range; quote it when it is text
+f:27:56: spec.kubeadm.clusterConfiguration.b: 9223372036854775808 is out of range; quote it when it is text`,
+		},
+		{
 			name: "raw: a tag", old: "  software:\n", with: `  kubeadm:
     clusterConfiguration: {a: !vault x}
   software:

@@ -108,7 +108,7 @@ func (d *decoder) integer(n *yaml.Node, path string) (int64, bool) {
 	}
 	number, err := strconv.ParseInt(n.Value, 10, 64)
 	if err != nil {
-		d.at(n.Line, n.Column, path, shown(n)+" is out of range", "")
+		d.at(n.Line, n.Column, path, shown(n)+" is out of range", "quote it when it is text")
 	}
 	return number, err == nil
 }
@@ -178,6 +178,10 @@ func (d *decoder) rawScalar(n *yaml.Node, path string) any {
 		return number
 	case "!!float":
 		number, err := strconv.ParseFloat(n.Value, 64)
+		if decimal.MatchString(n.Value) { // too large for YAML's integers: digits would be lost
+			d.at(n.Line, n.Column, path, shown(n)+" is out of range", "quote it when it is text")
+			return nil
+		}
 		if err != nil || math.IsInf(number, 0) || math.IsNaN(number) {
 			d.at(n.Line, n.Column, path, shown(n)+" is not a number that JSON can carry", "quote it when it is text")
 			return nil

@@ -81,6 +81,21 @@ func TestHosts(t *testing.T) {
 			want: `f:12:16: spec.hosts[0].address: 169.254.1.1 is a link-local address; want an address that this machine can reach`,
 		},
 		{
+			name: "an address with a zone", old: "address: 192.0.2.11", with: "address: \"2001:db8::1%eth0\"",
+			want: `f:12:16: spec.hosts[0].address: 2001:db8::1%eth0 has a zone; want an address that this machine can reach`,
+		},
+		{
+			name: "an IPv4 address in IPv6 form", old: "address: 192.0.2.11", with: "address: \"::ffff:192.0.2.11\"",
+			want: `f:12:16: spec.hosts[0].address: ::ffff:192.0.2.11 is an IPv4 address in IPv6 form; want an address that this machine can reach`,
+		},
+		{
+			name: "a taint that is no section",
+			old:  "      address: 192.0.2.11\n", with: `      address: 192.0.2.11
+      taints: [a, {key: a, effect: NoSchedule}]
+`,
+			want: `f:13:16: spec.hosts[0].taints[0]: want a section with key, value, effect, found the text "a"`,
+		},
+		{
 			name: "a DNS name without an internal address", old: "address: 192.0.2.11", with: "address: cp-1.example.com",
 			want: `f:11:7: spec.hosts[0].internalAddress: missing, and the address is a DNS name; want the IP address that the cluster uses for this host`,
 		},

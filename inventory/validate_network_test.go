@@ -151,6 +151,12 @@ f:11:37: spec.network.dnsDomain: "" is not a DNS domain; want one such as cluste
 			want: `f:26:22: spec.network.podCIDR: more than one network; want one: dual stack is not supported`,
 		},
 		{
+			name: "an IPv4 network in IPv6 form", old: "  software:\n", with: `  network: {podCIDR: "::ffff:10.244.0.0/112"}
+  software:
+`,
+			want: `f:26:22: spec.network.podCIDR: ::ffff:10.244.0.0/112 is an IPv4 network in IPv6 form; want one such as 10.244.0.0/16`,
+		},
+		{
 			name: "a service network that is too large",
 			old:  "  software:\n", with: `  network: {serviceCIDR: 10.0.0.0/11, podCIDR: 172.16.0.0/16}
   software:
