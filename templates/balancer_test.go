@@ -7,7 +7,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
-	"errors"
 	"math/big"
 	"net"
 	"net/http"
@@ -76,6 +75,10 @@ func writeAll(t *testing.T, dir string, list []File) map[string]string {
 // with a VIP of either family.
 func TestBalancerProgramsAcceptTheirFiles(t *testing.T) {
 	haproxy, keepalived := program(t, "haproxy"), program(t, "keepalived")
+	iface := multicastInterface(t)
+	if iface == "" {
+		iface, keepalived = "eth0", ""
+	}
 	alone := testCluster()
 	alone.Spec.Hosts = append(alone.Spec.Hosts[:1:1], alone.Spec.Hosts[2:]...)
 	six := testCluster()
@@ -88,7 +91,7 @@ func TestBalancerProgramsAcceptTheirFiles(t *testing.T) {
 	named.Spec.LoadBalancer.VIP = "198.51.100.99"
 	for name, c := range map[string]*inventory.Cluster{"two": testCluster(), "one": alone, "IPv6": six, "a DNS name": named} {
 		t.Run(name, func(t *testing.T) {
-			list, err := BalancerFiles(c, hostNamed(t, c, "lb-1"), Balancer{Interface: "lo", CAPEM: caPEM(t)})
+			list, err := BalancerFiles(c, hostNamed(t, c, "lb-1"), Balancer{Interface: iface, CAPEM: caPEM(t)})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -99,11 +102,7 @@ func TestBalancerProgramsAcceptTheirFiles(t *testing.T) {
 				}
 			}
 			if keepalived != "" {
-				// It also objects to a script in a directory that others can
-				// write, which a test's is.
-				out, err := exec.Command(keepalived, "-t", "-f", at[KeepalivedPath]).CombinedOutput()
-				var exit *exec.ExitError
-				if err != nil && (!errors.As(err, &exit) || exit.ExitCode() != keepalivedScriptProblem) {
+				if out, err := exec.Command(keepalived, "-t", "-f", at[KeepalivedPath]).CombinedOutput(); err != nil || len(out) > 0 {
 					t.Errorf("keepalived -t: %v\n%s", err, out)
 				}
 			}
@@ -111,8 +110,21 @@ func TestBalancerProgramsAcceptTheirFiles(t *testing.T) {
 	}
 }
 
-// keepalivedScriptProblem is keepalived's KEEPALIVED_EXIT_SECURITY.
-const keepalivedScriptProblem = 5
+// multicastInterface is one that keepalived will work on: it looks.
+func multicastInterface(t *testing.T) string {
+	t.Helper()
+	interfaces, err := net.Interfaces()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range interfaces {
+		if want := net.FlagUp | net.FlagMulticast; i.Flags&want == want && i.Flags&net.FlagLoopback == 0 {
+			return i.Name
+		}
+	}
+	t.Log("no network here: keepalived's own check of the configuration was not asked")
+	return ""
+}
 
 func TestBalancerCheckScript(t *testing.T) {
 	status := http.StatusOK
