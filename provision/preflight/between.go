@@ -17,6 +17,7 @@ func decideBetween(all []subject) []Finding {
 		func(s subject) string { return s.facts.MACs[s.facts.interfaceOf(internal(s.host))] })...)
 	out = append(out, decideProducts(all)...)
 	out = append(out, decideCAs(all)...)
+	out = append(out, decidePodNetwork(all)...)
 	return append(out, decideClocks(all)...)
 }
 
@@ -147,6 +148,35 @@ func decideCAs(all []subject) []Finding {
 		seen := fmt.Sprintf("CA %s on %s", s.facts.CA[:12], strings.Join(holders[s.facts.CA], ", "))
 		out = append(out, named(s.host.Name, CheckClusterCA, fail(seen, "one CA on all hosts of the cluster",
 			"find out which CA is the cluster's; reset the hosts with the other"))...)
+	}
+	return out
+}
+
+// decidePodNetwork looks whether flannel's host-gw can work: it makes each node
+// the gateway of its pods, so every node must be on the others' link.
+func decidePodNetwork(all []subject) []Finding {
+	var out []Finding
+	for _, s := range all {
+		if !s.node() || !flannel(s.cluster) || vxlan(s.cluster) {
+			continue
+		}
+		i := slices.IndexFunc(s.facts.Addresses, func(a Address) bool { return a.Prefix.Addr() == internal(s.host) })
+		if i < 0 {
+			continue // InternalAddress says it
+		}
+		link := s.facts.Addresses[i].Prefix.Masked()
+		var beyond []string
+		for _, o := range all {
+			if o.node() && !link.Contains(internal(o.host)) {
+				beyond = append(beyond, o.host.Name)
+			}
+		}
+		v := ok("all nodes are in %s", link)
+		if len(beyond) > 0 {
+			v = fail(listed(beyond, 4)+" not in "+link.String(), "all nodes on one layer-2 network, for flannel's host-gw",
+				"set spec.network.cni.backend: vxlan")
+		}
+		out = append(out, named(s.host.Name, CheckPodNetwork, v)...)
 	}
 	return out
 }

@@ -44,6 +44,7 @@ const (
 	CheckClock            = "Clock"
 	CheckTunnels          = "Tunnels"
 	CheckReachability     = "Reachability"
+	CheckPodNetwork       = "PodNetwork"
 	CheckEndpoint         = "Endpoint"
 	CheckFsync            = "Fsync"
 )
@@ -66,7 +67,7 @@ var order = []string{
 	CheckIPForward, CheckConntrack, CheckCgroups, CheckInternalAddress, CheckVIPSubnet, CheckPorts,
 	CheckForeignFiles, CheckClusterCA, CheckContainerRuntime, CheckFirewall, CheckSELinux, CheckTime,
 	CheckClock, CheckHostname, CheckMachineID, CheckProductUUID, CheckMACAddress, CheckTunnels,
-	CheckReachability, CheckEndpointName, CheckEndpoint,
+	CheckReachability, CheckPodNetwork, CheckEndpointName, CheckEndpoint,
 }
 
 // verdict is a finding before it has a host and a name.

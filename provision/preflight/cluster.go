@@ -25,14 +25,14 @@ func (s subject) node() bool {
 }
 
 // ours reports whether the host already belongs to this cluster, finished or
-// half built. The CA is stronger than the journal: a host that was rebuilt
-// under the same cluster name still holds the other CA.
+// half built. The CA is stronger than any name: a host of an earlier cluster
+// that was called the same still holds the other CA.
 func (s subject) ours() bool {
 	switch {
-	case s.opt.Ours != nil && s.opt.Ours(s.host.Name):
-		return true
 	case s.facts.CA != "" && s.opt.CAFingerprint != "":
 		return s.facts.CA == s.opt.CAFingerprint
+	case s.opt.Ours != nil && s.opt.Ours(s.host.Name):
+		return true
 	default:
 		return s.facts.Journal != "" && s.facts.Journal == s.cluster.Metadata.Name
 	}
@@ -82,6 +82,10 @@ func dedicated(c *inventory.Cluster) bool {
 func flannel(c *inventory.Cluster) bool {
 	p := c.Spec.Network.CNI.Plugin
 	return p == "" || p == inventory.CNIFlannel
+}
+
+func vxlan(c *inventory.Cluster) bool {
+	return flannel(c) && c.Spec.Network.CNI.Backend != inventory.CNIBackendHostGW
 }
 
 const defaultEtcdDir = "/var/lib/etcd"
@@ -152,8 +156,8 @@ func openPortsOf(c *inventory.Cluster, role inventory.Role) string {
 	case inventory.RoleLoadBalancer:
 		return "TCP " + strconv.Itoa(endpointPort(c)) + " and VRRP (IP protocol 112) between the balancers"
 	}
-	if flannel(c) {
-		list = append(list, "UDP 8472 (flannel)")
+	if vxlan(c) {
+		list = append(list, "UDP 8472 (flannel's vxlan)")
 	}
 	return strings.Join(list, ", ")
 }

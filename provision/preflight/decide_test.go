@@ -22,7 +22,7 @@ func healthy(h inventory.Host) Facts {
 		CgroupFS: "cgroup2fs", CgroupControllers: []string{"cpu", "memory", "pids"},
 		Tools: map[string]bool{}, SysctlWritable: map[string]bool{"net/ipv4/ip_forward": true, "net/netfilter/nf_conntrack_max": true},
 		Sysctls: map[string]string{"net/ipv4/ip_forward": "0", "net/netfilter/nf_conntrack_max": "262144"},
-		Modules: map[string]bool{"overlay": true, "br_netfilter": true},
+		Modules: map[string]bool{"overlay": true, "br_netfilter": true, "vxlan": true},
 		MACs:    map[string]string{"eth0": "02:00:00:00:00:" + h.Name},
 		Now:     time.Date(2026, 11, 22, 14, 0, 0, 0, time.UTC),
 	}
@@ -112,6 +112,15 @@ var hostRows = []hostRow{
 		delete(f.Modules, "br_netfilter")
 		c.Spec.Network.CNI.Plugin = inventory.CNINone
 	}, "KernelModules warning", "br_netfilter"},
+	{"no vxlan is refused where the kernel's lists say so", "w-1", func(_ *inventory.Cluster, f *Facts, _ *Options) {
+		delete(f.Modules, "vxlan")
+		f.ModulesKnown = true
+	}, "KernelModules error", "vxlan"},
+	{"no vxlan is a warning where it cannot be known", "w-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { delete(f.Modules, "vxlan") }, "KernelModules warning", "vxlan"},
+	{"host-gw needs no vxlan", "w-1", func(c *inventory.Cluster, f *Facts, _ *Options) {
+		delete(f.Modules, "vxlan")
+		c.Spec.Network.CNI.Backend = inventory.CNIBackendHostGW
+	}, "", ""},
 	{"ip_forward that cannot be set is refused", "w-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { delete(f.SysctlWritable, "net/ipv4/ip_forward") }, "IPForward error", "is 0"},
 	{"ip_forward that is set is fine", "w-1", func(_ *inventory.Cluster, f *Facts, _ *Options) {
 		delete(f.SysctlWritable, "net/ipv4/ip_forward")
@@ -183,6 +192,7 @@ var hostRows = []hostRow{
 	{"the journal of another cluster names it", "cp-1", func(_ *inventory.Cluster, f *Facts, _ *Options) {
 		f.Files, f.Journal = []string{"/var/lib/etcd/member"}, "prod"
 	}, "ForeignFiles error", "prod"},
+	{"a balancer of another cluster is refused", "lb-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { f.Journal = "prod" }, "ForeignFiles error", "prod"},
 	{"our CA makes a host ours", "cp-1", func(_ *inventory.Cluster, f *Facts, o *Options) {
 		f.Files, f.CA = []string{"/etc/kubernetes/pki/ca.crt", "/var/lib/etcd/member"}, strings.Repeat("a", 64)
 		o.CAFingerprint = f.CA
@@ -308,6 +318,22 @@ func TestClockBlamesTheOperator(t *testing.T) {
 		if f.Severity != Error || !strings.Contains(f.Fix, "the machine that runs ha-install") {
 			t.Errorf("%+v", f)
 		}
+	}
+}
+
+func TestHostGatewaysNeedOneLink(t *testing.T) {
+	c, facts := testCluster(), map[string]*Facts{}
+	c.Spec.Network.CNI.Backend = inventory.CNIBackendHostGW
+	for i, h := range c.Spec.Hosts {
+		if h.Name == "w-1" {
+			c.Spec.Hosts[i].InternalAddress = "10.9.0.31"
+		}
+		f := healthy(c.Spec.Hosts[i])
+		facts[h.Name] = &f
+	}
+	got := decidePodNetwork(subjects(c, &Options{}, facts))
+	if len(got) != 4 || got[0].Seen != "w-1 not in 10.0.0.0/24" || got[3].Severity != Error {
+		t.Errorf("%+v", got)
 	}
 }
 

@@ -24,6 +24,7 @@ type Facts struct {
 	Sysctls                   map[string]string
 	SysctlWritable            map[string]bool
 	Modules                   map[string]bool // loaded, built in or loadable
+	ModulesKnown              bool            // the kernel's own lists were there to look in
 	Disks                     []Disk
 	Addresses                 []Address
 	MACs                      map[string]string // by interface

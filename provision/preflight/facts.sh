@@ -58,7 +58,8 @@ done
 
 # A module is there when loaded, built in, or when modprobe would find it.
 release=$(uname -r)
-for module in overlay br_netfilter; do
+[ -r "/lib/modules/$release/modules.dep" ] && emit modules_known 1
+for module in overlay br_netfilter vxlan; do
 	if [ -d "/sys/module/$module" ]; then
 		emit module "$module"
 	elif have modprobe && modprobe -n -q "$module" 2>/dev/null; then

@@ -24,8 +24,8 @@ func decideForeignFiles(s subject) []verdict {
 	switch {
 	case len(files) == 0 && s.facts.CA == "":
 		if s.facts.Journal != "" && s.facts.Journal != s.cluster.Metadata.Name {
-			return warn("/var/lib/ha-install/cluster.json names the cluster "+s.facts.Journal, s.cluster.Metadata.Name+", or none",
-				"make sure that the host is not meant for "+s.facts.Journal)
+			return fail("/var/lib/ha-install/cluster.json says that the host belongs to the cluster "+s.facts.Journal,
+				"a bare host, or one of "+s.cluster.Metadata.Name, "take it out of that cluster first (ha-install reset with its inventory)")
 		}
 		return ok("none")
 	case s.ours():
@@ -39,7 +39,7 @@ func decideForeignFiles(s subject) []verdict {
 		what = "files of a cluster with another CA (" + s.facts.CA[:12] + "): "
 	}
 	fix := "make sure that nothing needs them, then on the host: kubeadm reset, and move the files away"
-	if s.is(inventory.RoleLoadBalancer) {
+	if s.is(inventory.RoleLoadBalancer) && s.facts.Journal == "" {
 		return warn(what+listed(files, filesShown), "a balancer without a control plane", fix)
 	}
 	return fail(what+listed(files, filesShown), "a bare host, or one of this cluster", fix)

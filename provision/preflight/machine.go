@@ -111,23 +111,35 @@ func decideSwap(s subject) []verdict {
 		"swapoff -a and remove it from /etc/fstab, or set spec.kubeadm.kubeletConfiguration.failSwapOn: false")
 }
 
+// decideModules wants what containerd's snapshotter and the pod network need.
+// flannel exits without bridge-nf-call-iptables; other networks may not care.
 func decideModules(s subject) []verdict {
-	var missing []string
-	for _, m := range []string{"overlay", "br_netfilter"} {
-		if !s.facts.Modules[m] {
-			missing = append(missing, m)
-		}
+	const wanted = "loaded, built in or loadable"
+	const fix = "install the kernel's full module package (linux-modules-extra on Ubuntu)"
+	has := s.facts.Modules
+	var out []verdict
+	if !has["overlay"] {
+		out = append(out, fail("overlay is missing", wanted, fix)...)
 	}
-	seen := "missing: " + strings.Join(missing, ", ")
-	fix := "install the kernel's full module package (linux-modules-extra on Ubuntu)"
 	switch {
-	case len(missing) == 0:
-		return ok("overlay, br_netfilter")
-	case slices.Equal(missing, []string{"br_netfilter"}) && !flannel(s.cluster):
-		return warn(seen, "loaded, built in or loadable, for most pod networks", fix)
+	case has["br_netfilter"]:
+	case flannel(s.cluster):
+		out = append(out, fail("br_netfilter is missing", wanted, fix)...)
 	default:
-		return fail(seen, "loaded, built in or loadable", fix)
+		out = append(out, warn("br_netfilter is missing", wanted+", for most pod networks", fix)...)
 	}
+	if vxlan(s.cluster) && !has["vxlan"] {
+		const other = "set spec.network.cni.backend: host-gw when all nodes are on one layer-2 network, or "
+		v := fail("vxlan is missing", wanted, other+fix)
+		if !s.facts.ModulesKnown { // a container does not see its kernel's lists
+			v = warn("vxlan is not to be seen", wanted, other+fix)
+		}
+		out = append(out, v...)
+	}
+	if len(out) == 0 {
+		return ok("all there")
+	}
+	return out
 }
 
 func decideIPForward(s subject) []verdict {

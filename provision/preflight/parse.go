@@ -106,6 +106,8 @@ func (p *parser) line(key, value string) (err error) {
 		f.SysctlWritable[value] = true
 	case "module":
 		f.Modules[value] = true
+	case "modules_known":
+		f.ModulesKnown = true
 	case "tool":
 		f.Tools[value] = true
 	default:
