@@ -171,9 +171,17 @@ func (e *SudoError) Remedy() string {
 	}
 }
 
+// withoutNoise drops what sudo says although it goes on to run the command.
+func withoutNoise(stderr string) string {
+	for strings.HasPrefix(stderr, "sudo: unable to resolve host ") {
+		_, stderr, _ = strings.Cut(stderr, "\n")
+	}
+	return stderr
+}
+
 // sudoError recognises sudo's own complaints; nil when stderr is not one.
 func sudoError(host, user, stderr string) *SudoError {
-	line := strings.TrimSpace(stderr)
+	line := strings.TrimSpace(withoutNoise(stderr))
 	if i := strings.Index(line, "sudo: "); i > 0 && strings.HasPrefix(line, "We trust you") {
 		line = line[i:] // the lecture comes first
 	}
@@ -190,8 +198,6 @@ func sudoError(host, user, stderr string) *SudoError {
 	case strings.Contains(line, "is not in the sudoers file"), strings.Contains(line, "is not allowed to execute"),
 		strings.Contains(line, "may not run sudo"):
 		e.Reason = SudoDenied
-	case strings.HasPrefix(line, "sudo: "):
-		e.Reason = SudoOther
 	default:
 		return nil
 	}

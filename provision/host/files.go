@@ -96,7 +96,7 @@ func (h *SSH) statSome(ctx context.Context, text string, paths []string, found m
 		err = onlyMissing(errs.String())
 	}
 	if err == nil {
-		err = parseStat(out, found)
+		err = parseStat(out, found, strings.Contains(errs.String(), "sha256sum: "))
 	}
 	if err != nil {
 		return h.named([]string{"stat", paths[0]}, h.fileError("stat", paths[0], err))
@@ -105,17 +105,23 @@ func (h *SSH) statSome(ctx context.Context, text string, paths []string, found m
 }
 
 // onlyMissing passes complaints about paths that are not there and no others:
-// an I/O error must not look like a missing file.
+// an I/O error must not look like a missing file. What sudo or the login shell
+// has to say is not about files.
 func onlyMissing(stderr string) error {
 	for _, line := range strings.Split(strings.TrimSpace(stderr), "\n") {
-		if line != "" && !strings.HasSuffix(line, ": No such file or directory") && !strings.HasSuffix(line, ": Not a directory") {
+		if !strings.HasPrefix(line, "stat: ") && !strings.HasPrefix(line, "sha256sum: ") {
+			continue
+		}
+		if !strings.HasSuffix(line, ": No such file or directory") && !strings.HasSuffix(line, ": Not a directory") {
 			return errors.New(line)
 		}
 	}
 	return nil
 }
 
-func parseStat(out []byte, found map[string]FileInfo) error {
+// parseStat adds what the script printed to found. A regular file without a
+// sum has vanished between the two if sha256sum said so.
+func parseStat(out []byte, found map[string]FileInfo, vanished bool) error {
 	sums := false
 	for _, record := range bytes.Split(out, []byte{0}) {
 		switch r := string(record); {
@@ -133,6 +139,15 @@ func parseStat(out []byte, found map[string]FileInfo) error {
 				return err
 			}
 			found[name] = info
+		}
+	}
+	for name, info := range found {
+		switch {
+		case !info.Mode.IsRegular() || info.Sum != "":
+		case vanished:
+			delete(found, name)
+		default:
+			return fmt.Errorf("stat: no sum of %s", name)
 		}
 	}
 	return nil

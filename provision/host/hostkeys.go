@@ -28,11 +28,10 @@ type verifier struct {
 // newVerifier reads pinned keys or, without any, the known_hosts files; files
 // that do not exist know nobody.
 func newVerifier(cfg Config) (*verifier, error) {
-	name := cfg.HostKeyAlias
-	if name == "" {
-		name = cfg.Address
+	v := &verifier{host: cfg.Name, address: net.JoinHostPort(cfg.Address, fmt.Sprint(cfg.Port))}
+	if cfg.HostKeyAlias != "" {
+		v.address = net.JoinHostPort(cfg.HostKeyAlias, "22") // as ssh: an alias stands for the port, too
 	}
-	v := &verifier{host: cfg.Name, address: net.JoinHostPort(name, fmt.Sprint(cfg.Port))}
 	for i, line := range cfg.HostKeys {
 		key, _, _, _, err := ssh.ParseAuthorizedKey([]byte(line))
 		if err != nil {

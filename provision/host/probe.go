@@ -9,14 +9,22 @@ import (
 	"strings"
 )
 
-//go:embed scripts/probe.sh
-var probeScript string
+var (
+	//go:embed scripts/boot.sh
+	bootScript string // defines boot, for the others
+	//go:embed scripts/probe.sh
+	probeScript string
+)
 
 const probeMark = "ha-install-probe"
 
 // probe makes sure of root and learns the facts, in one round trip.
 func (h *SSH) probe(ctx context.Context, l *link) (Facts, error) {
-	out, err := h.exec(ctx, l, execution{argv: []string{"sh", "-c", probeScript, "probe"}})
+	out, err := h.exec(ctx, l, execution{argv: []string{"sh", "-c", bootScript + probeScript, "probe"}})
+	var sudo *SudoError
+	if errors.As(err, &sudo) {
+		return Facts{}, sudo
+	}
 	var run *RunError
 	if errors.As(err, &run) {
 		if e := h.probeSudoError(run); e != nil {

@@ -220,7 +220,8 @@ func (h *SSH) runError(argv []string, stderr string, err error) error {
 	if !errors.As(err, &exit) {
 		return err
 	}
-	if h.cfg.sudo() && exit.ExitStatus() == 1 && strings.HasPrefix(stderr, "sudo: ") {
+	stderr = withoutNoise(stderr)
+	if h.cfg.sudo() && strings.HasPrefix(stderr, "sudo: ") {
 		if e := sudoError(h.cfg.Name, h.cfg.User, stderr); e != nil {
 			return e
 		}

@@ -28,7 +28,7 @@ var _ Host = (*SSH)(nil)
 
 // Facts are what connecting learns about a host on the side.
 type Facts struct {
-	BootID     string // changes with every boot
+	BootID     string // changes with every boot, of a container, too
 	Kernel     string // "6.1.0-18-amd64"
 	Arch       string // as uname says: "x86_64"
 	SFTPServer string // path of sshd's sftp-server; "" when there is none

@@ -60,7 +60,7 @@ func (h *SSH) Step(ctx context.Context, s Step) (StepResult, error) {
 		if ctx.Err() != nil {
 			return f.finish(stepWaitError(h.cfg.Name, s.ID, time.Since(began), ctx.Err()))
 		}
-		if time.Since(last) > stepPatience || !wait(ctx, stepPause) {
+		if !f.moved && (time.Since(last) > stepPatience || !wait(ctx, stepPause)) {
 			return f.finish(stepWaitError(h.cfg.Name, s.ID, time.Since(began), err))
 		}
 	}
@@ -88,7 +88,7 @@ func (f *follower) start(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%s: step %s: %w", h.cfg.Name, f.step.ID, err)
 	}
-	argv := script(stepStartScript, "step-start", f.dir, f.unit, stepEndScript)
+	argv := script(bootScript+stepStartScript, "step-start", f.dir, f.unit, stepEndScript)
 	var out []byte
 	err = h.idempotent(ctx, func(l *link) (err error) {
 		out, err = h.exec(ctx, l, execution{argv: argv, stdin: strings.NewReader(run)})
@@ -129,7 +129,7 @@ func (f *follower) runScript() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return stepRunScript + "exec " + line + "\n", nil
+	return bootScript + stepRunScript + "exec " + line + "\n", nil
 }
 
 // follow waits on one connection until the step ends or the connection does.
@@ -141,7 +141,7 @@ func (f *follower) follow(ctx context.Context) error {
 		return err
 	}
 	f.moved = true
-	argv := script(stepFollowScript, "step-follow", f.dir, f.unit, strconv.Itoa(f.output.Len()+1))
+	argv := script(bootScript+stepFollowScript, "step-follow", f.dir, f.unit, strconv.Itoa(f.output.Len()+1))
 	var end bytes.Buffer
 	_, err = h.exec(ctx, l, execution{argv: argv, stdout: f, stderr: &end})
 	if err != nil {

@@ -1,7 +1,7 @@
 # What connecting wants to know. Always ends with 0.
 echo ha-install-probe
 echo "uid=$(id -u)"
-echo "boot=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)"
+echo "boot=$(boot)"
 echo "kernel=$(uname -r)"
 echo "arch=$(uname -m)"
 for f in /usr/lib/openssh/sftp-server /usr/libexec/openssh/sftp-server /usr/lib/ssh/sftp-server \

@@ -27,7 +27,7 @@ else
 fi
 while [ ! -e "$dir/result" ]; do
 	if ! running && [ ! -e "$dir/result" ]; then
-		echo "ha-install-step $(cat "$dir/began" 2>/dev/null) / lost $(cat /proc/sys/kernel/random/boot_id)" >&2
+		echo "ha-install-step $(cat "$dir/began" 2>/dev/null) / lost $(boot)" >&2
 		exit 0
 	fi
 	sleep 0.1

@@ -22,7 +22,7 @@ answer() {
 		echo ended
 	elif [ -e "$dir/began" ]; then
 		read -r before _ <"$dir/began"
-		echo "lost $before $(cat /proc/sys/kernel/random/boot_id)"
+		echo "lost $before $(boot)"
 	else
 		return 1 # never begun
 	fi
