@@ -10,7 +10,10 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 )
 
-const actPoll = 500 * time.Millisecond
+const (
+	actPoll    = 500 * time.Millisecond
+	moveBudget = 2 * time.Second
+)
 
 // Do gates an operation and performs it: the look, the projection and the
 // change are never further apart than MaxAge. It returns the verdict that the
@@ -90,9 +93,11 @@ func (m *Members) Remove(ctx context.Context, id MemberID) error {
 		return !slices.ContainsFunc(list, func(l Listed) bool { return l.ID == id }), nil
 	}, func(ctx context.Context, c *conn) error {
 		if s, err := c.status(ctx); err == nil && s.Leader == id {
-			if err := m.MoveLeader(ctx, 0); err != nil {
-				return err
-			}
+			// Removing a leader is right too, but costs an election. A ghost
+			// that leads may be out of reach for the transfer.
+			moving, cancel := context.WithTimeout(ctx, moveBudget)
+			_ = m.MoveLeader(moving, 0)
+			cancel()
 		}
 		_, err := c.MemberRemove(ctx, uint64(id))
 		return err
@@ -104,8 +109,9 @@ func (m *Members) Remove(ctx context.Context, id MemberID) error {
 // request whose leader died in flight may have been done or not.
 func (m *Members) change(ctx context.Context, what string, done func(context.Context, []Listed) (bool, error), act func(context.Context, *conn) error) error {
 	var last error
+	var c *conn
 	for {
-		c, list, err := m.quorate(ctx)
+		list, err := m.listThrough(ctx, &c)
 		if err == nil {
 			ok, err := done(ctx, list)
 			if err != nil {
@@ -121,6 +127,7 @@ func (m *Members) change(ctx context.Context, what string, done func(context.Con
 			if definiteRefusal(last) {
 				return fmt.Errorf("%s: %w", what, last)
 			}
+			c = nil // it may be the one that went away
 		} else {
 			last = err
 		}
@@ -128,6 +135,22 @@ func (m *Members) change(ctx context.Context, what string, done func(context.Con
 			return fmt.Errorf("%s: %w (%w)", what, last, err)
 		}
 	}
+}
+
+// listThrough reads the list through the given connection, or finds one. It
+// stays with a connection that works: etcd 3.6 panics when it is asked for the
+// Status of a member that was just removed.
+func (m *Members) listThrough(ctx context.Context, c **conn) ([]Listed, error) {
+	if *c != nil {
+		if list, err := (*c).list(ctx, false); err == nil {
+			return list, nil
+		}
+	}
+	found, list, err := m.quorate(ctx)
+	if err == nil {
+		*c = found
+	}
+	return list, err
 }
 
 func bounded(ctx context.Context, f func(context.Context) error) error {

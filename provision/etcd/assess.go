@@ -46,14 +46,14 @@ func newAssessment(o Observation) *assessment {
 // read through quorum, then the one with more members answering.
 func (a *assessment) chooseCluster() {
 	groups := map[MemberID][]*View{}
+	var ids []MemberID // in the inventory's order, which decides a tie
 	for i := range a.o.Views {
 		if v := &a.o.Views[i]; v.Last != nil {
+			if groups[v.Last.ClusterID] == nil {
+				ids = append(ids, v.Last.ClusterID)
+			}
 			groups[v.Last.ClusterID] = append(groups[v.Last.ClusterID], v)
 		}
-	}
-	ids := make([]MemberID, 0, len(groups))
-	for id := range groups {
-		ids = append(ids, id)
 	}
 	quorate := func(id MemberID) int {
 		n := 0
@@ -64,8 +64,8 @@ func (a *assessment) chooseCluster() {
 		}
 		return n
 	}
-	slices.SortFunc(ids, func(x, y MemberID) int {
-		return cmp.Or(-cmp.Compare(quorate(x), quorate(y)), -cmp.Compare(len(groups[x]), len(groups[y])), cmp.Compare(x, y))
+	slices.SortStableFunc(ids, func(x, y MemberID) int {
+		return cmp.Or(cmp.Compare(quorate(y), quorate(x)), cmp.Compare(len(groups[y]), len(groups[x])))
 	})
 	if len(ids) > 0 {
 		a.v.ClusterID, a.main = ids[0], groups[ids[0]]

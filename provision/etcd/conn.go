@@ -54,6 +54,11 @@ func connect(ctx context.Context, to string, via Target) (*conn, error) {
 		Context:         context.WithoutCancel(ctx),
 		DialOptions: []grpc.DialOption{
 			grpc.WithContextDialer(dial),
+			// clientv3 makes every request wait for a connection; we want to
+			// know at once why there is none.
+			grpc.WithChainUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, next grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+				return next(ctx, method, req, reply, cc, append(opts, grpc.WaitForReady(false))...)
+			}),
 			grpc.WithConnectParams(grpc.ConnectParams{
 				Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.5, MaxDelay: time.Second},
 				MinConnectTimeout: DialTimeout, // covers the TLS handshake

@@ -12,6 +12,9 @@ import (
 // hedge is how long a host's own connection has before others are asked too.
 const hedge = 500 * time.Millisecond
 
+// catchUpBudget is how long a follower may need to apply what the leader had.
+const catchUpBudget = 500 * time.Millisecond
+
 // Options tune an observation.
 type Options struct {
 	ReadOnly bool // make no leased write
@@ -51,6 +54,7 @@ func (m *Members) Observe(ctx context.Context, o Options) Observation {
 		obs.Views, conns = append(obs.Views, v), append(conns, c)
 	}
 	once.Wait()
+	catchUp(ctx, obs.Views, conns)
 	if o.Hash {
 		hashAll(whole, obs.Views, conns)
 	}
@@ -175,6 +179,37 @@ func (m *Members) details(ctx context.Context, c *conn, v *View) {
 		return
 	}
 	v.Last = s
+}
+
+// catchUp gives members a moment to apply what the leader had when we asked it
+// first: they were asked at the same time and may have been a few entries behind.
+func catchUp(ctx context.Context, views []View, conns []*conn) {
+	var leader *Status
+	for _, v := range views {
+		if f := v.First; f != nil && f.Leader == f.MemberID && (leader == nil || f.Term > leader.Term) {
+			leader = f
+		}
+	}
+	if leader == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, catchUpBudget)
+	defer cancel()
+	var wg sync.WaitGroup
+	for i := range views {
+		v, c := &views[i], conns[i]
+		if c == nil || v.Last == nil || v.Last.ClusterID != leader.ClusterID {
+			continue
+		}
+		wg.Go(func() {
+			for v.Last.AppliedIndex < leader.AppliedIndex && pause(ctx, 20*time.Millisecond) == nil {
+				if s, err := c.status(ctx); err == nil {
+					v.Last = s
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
 
 func viaOf(v *View) string {

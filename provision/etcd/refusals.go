@@ -5,7 +5,10 @@ import (
 	"strings"
 )
 
-const seeStatus = "ha-install status"
+const (
+	seeStatus = "ha-install status"
+	disarm    = "etcdctl compact, etcdctl defrag on each member, then etcdctl alarm disarm"
+)
 
 // byState refuses everything where quorum is not proven.
 func byState(v Verdict) *refusal {
@@ -15,6 +18,9 @@ func byState(v Verdict) *refusal {
 	case Split:
 		return &refusal{reason: "the cluster is SPLIT: " + strings.Join(v.Reasons, "; "), run: "stop etcd on the odd one out, then ha-install status; --force does not overrule this"}
 	case NoQuorum:
+		if len(v.Alarms) > 0 {
+			return &refusal{reason: "there is no quorum without an alarm: " + strings.Join(v.Reasons, "; "), run: disarm}
+		}
 		return &refusal{reason: "there is no quorum: " + strings.Join(v.Reasons, "; "), run: "bring the missing members back, then ha-install status"}
 	default:
 		return &refusal{reason: "quorum could not be proven: " + strings.Join(v.Reasons, "; "), run: seeStatus}
@@ -152,7 +158,7 @@ func full(v Verdict) []refusal {
 		if m, ok := v.Find(a.Member, ""); ok {
 			name = fmt.Sprintf("%s (%s)", m.Name, a.Member)
 		}
-		rs = append(rs, refusal{reason: fmt.Sprintf("%s alarm of %s", a.Kind, name), run: "etcdctl compact, etcdctl defrag on each member, then etcdctl alarm disarm", caution: true})
+		rs = append(rs, refusal{reason: fmt.Sprintf("%s alarm of %s", a.Kind, name), run: disarm, caution: true})
 	}
 	for _, m := range v.Members {
 		if m.Role != NoRole && fullness(m) >= quotaRefuse {

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"unicode/utf8"
@@ -48,8 +49,12 @@ func Render(w io.Writer, v Verdict, d *Decision) error {
 
 func header(b *bytes.Buffer, v Verdict) {
 	left := strings.TrimSpace("QUORUM  " + v.Title)
-	right := fmt.Sprintf("cluster %s  etcd %s  term %d  leader %s",
-		v.ClusterID.Short(), cmp.Or(v.Version, "-"), v.Term, cmp.Or(v.LeaderName, "-"))
+	term := "-"
+	if v.Term > 0 {
+		term = strconv.FormatUint(v.Term, 10)
+	}
+	right := fmt.Sprintf("cluster %s  etcd %s  term %s  leader %s",
+		v.ClusterID.Short(), cmp.Or(v.Version, "-"), term, cmp.Or(v.LeaderName, "-"))
 	fmt.Fprintf(b, "%s     %s\n", left, right)
 }
 

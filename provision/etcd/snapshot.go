@@ -2,6 +2,7 @@ package etcd
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -9,17 +10,19 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 )
 
 // SnapshotInfo describes a snapshot whose trailer was verified.
 type SnapshotInfo struct {
-	Size     int64    `json:"size"`   // in bytes, trailer included
-	SHA256   string   `json:"sha256"` // of the database, as the trailer says
-	Host     string   `json:"host,omitempty"`
-	Member   MemberID `json:"member,omitempty"`
-	Cluster  MemberID `json:"cluster,omitempty"`
-	Revision int64    `json:"revision,omitempty"`
-	Version  string   `json:"version,omitempty"`
+	Size    int64    `json:"size"`   // in bytes, trailer included
+	SHA256  string   `json:"sha256"` // of the database, as the trailer says
+	Host    string   `json:"host,omitempty"`
+	Member  MemberID `json:"member,omitempty"`
+	Cluster MemberID `json:"cluster,omitempty"`
+	// Revision is what the member had when the snapshot began, or a later one.
+	Revision int64  `json:"revision,omitempty"`
+	Version  string `json:"version,omitempty"` // of the member
 }
 
 // Snapshot streams a snapshot to w and verifies it on the way. With an empty
@@ -37,18 +40,42 @@ func (m *Members) Snapshot(ctx context.Context, host string, w io.Writer) (Snaps
 		return SnapshotInfo{}, fmt.Errorf("snapshot %s: no voter answers", host)
 	}
 	s := seen[0]
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	idle := time.AfterFunc(snapshotIdle, func() {
+		cancel(fmt.Errorf("nothing came for %s", snapshotIdle))
+	})
+	defer idle.Stop()
 	r, err := s.conn.maint.SnapshotWithVersion(ctx)
 	if err != nil {
-		return SnapshotInfo{}, fmt.Errorf("%s: snapshot: %w", s.target.Name, err)
+		return SnapshotInfo{}, fmt.Errorf("%s: snapshot: %w", s.target.Name, cmp.Or(context.Cause(ctx), err))
 	}
 	defer r.Snapshot.Close()
-	info, err := VerifySnapshot(io.TeeReader(r.Snapshot, w))
+	info, err := VerifySnapshot(io.TeeReader(alive{r.Snapshot, idle}, w))
 	info.Host, info.Member, info.Cluster = s.target.Name, s.status.MemberID, s.status.ClusterID
-	info.Revision, info.Version = r.Header.Revision, r.Version
+	info.Revision, info.Version = s.status.Revision, s.status.Version
 	if err != nil {
-		return info, fmt.Errorf("%s: snapshot: %w", s.target.Name, err)
+		return info, fmt.Errorf("%s: snapshot: %w", s.target.Name, cmp.Or(context.Cause(ctx), err))
 	}
 	return info, nil
+}
+
+// snapshotIdle is how long a snapshot may come to a halt: a large one may take
+// minutes, but a member that hangs must not hold us for ever.
+const snapshotIdle = 30 * time.Second
+
+// alive puts the idle timer off with each read.
+type alive struct {
+	io.Reader
+	idle *time.Timer
+}
+
+func (a alive) Read(p []byte) (int, error) {
+	n, err := a.Reader.Read(p)
+	if n > 0 {
+		a.idle.Reset(snapshotIdle)
+	}
+	return n, err
 }
 
 // boltMagic opens both meta pages of the database, 16 bytes into the page.

@@ -63,14 +63,14 @@ type Member struct {
 	// HostDown says that our own connection to the host failed too.
 	HostDown     bool          `json:"hostDown,omitempty"`
 	Via          string        `json:"via,omitempty"`
-	DeadFor      time.Duration `json:"deadFor,omitempty"`
+	DeadFor      time.Duration `json:"deadForNanos,omitempty"`
 	RaftIndex    uint64        `json:"raftIndex,omitempty"`
 	AppliedIndex uint64        `json:"appliedIndex,omitempty"`
 	DBSize       int64         `json:"dbSize,omitempty"`
 	DBInUse      int64         `json:"dbInUse,omitempty"`
 	DBQuota      int64         `json:"dbQuota,omitempty"`
 	Version      string        `json:"version,omitempty"`
-	Latency      time.Duration `json:"latency,omitempty"` // of the linearizable read
+	Latency      time.Duration `json:"latencyNanos,omitempty"` // of the linearizable read
 	Why          string        `json:"why,omitempty"`
 }
 
@@ -123,7 +123,7 @@ type Verdict struct {
 	Warnings []string `json:"warnings,omitempty"`
 	// StableFor is how long leader and term have been the same over
 	// consecutive samples, this one included.
-	StableFor time.Duration `json:"stableFor"`
+	StableFor time.Duration `json:"stableForNanos"`
 	// Disagrees are keys of disagreements that one more sample must confirm
 	// or clear; see Sample.
 	Disagrees []string `json:"disagrees,omitempty"`

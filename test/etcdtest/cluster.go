@@ -121,6 +121,7 @@ func (m *Member) Restart() error { return m.start() }
 // Stop ends the member abruptly enough: its ports refuse afterwards.
 func (m *Member) Stop() {
 	if m.etcd != nil {
+		m.etcd.Server.HardStop() // no leadership transfer: as a killed process
 		m.etcd.Close()
 		m.etcd = nil
 	}

@@ -1,0 +1,158 @@
+package etcdtest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/ha-install/ha-install/provision/etcd"
+)
+
+// TestGrowToThree is what apply does: one member at a time, learner first,
+// under the gate.
+func TestGrowToThree(t *testing.T) {
+	t.Parallel()
+	c := Start(t, 1)
+	for n, name := range []string{"cp-2", "cp-3"} {
+		h := c.Add(name)
+		m := c.Connect()
+		ctx, cancel := context.WithTimeout(bg, 30*time.Second)
+		defer cancel()
+		began := time.Now()
+		add := etcd.Operation{Kind: etcd.OpAddLearner, Host: name, PeerURL: h.PeerURL, HostEmpty: true}
+		if _, err := m.Do(ctx, add, etcd.Want{Voters: n + 1, AllHealthy: true}, 30*time.Second); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%s: added after %s", name, time.Since(began))
+		l, err := m.AddLearner(ctx, h.PeerURL, name)
+		if err != nil || !l.Learner {
+			t.Fatalf("adding again is not success: %v %v", l, err)
+		}
+		if _, err := m.Gate(ctx, etcd.Want{Voters: n + 1}, 20*time.Second); err == nil {
+			t.Fatal("the gate passed a learner")
+		}
+		v := m.Look(ctx, etcd.Options{})
+		if r := row(t, v, name); r.State != etcd.MemberUnnamed || v.Voters != n+1 || v.Learners != 1 {
+			t.Errorf("listed, not started: %+v", r)
+		}
+		if err := h.Join(listOf(t, m)); err != nil {
+			t.Fatal(err)
+		}
+		promote := etcd.Operation{Kind: etcd.OpPromote, PeerURL: h.PeerURL}
+		if _, err := m.Do(ctx, promote, etcd.Want{Voters: n + 1, Learners: etcd.AnyLearners}, 20*time.Second); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Promote(ctx, l.ID); err != nil {
+			t.Errorf("promoting a voter is not success: %v", err)
+		}
+		if _, err := m.Gate(ctx, etcd.Want{Voters: n + 2, AllHealthy: true, Hash: true}, 20*time.Second); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%s: voter after %s", name, time.Since(began))
+	}
+}
+
+func listOf(t *testing.T, m *etcd.Members) []etcd.Listed {
+	t.Helper()
+	for _, v := range m.Observe(bg, etcd.Options{ReadOnly: true}).Views {
+		if v.Agreed != nil {
+			return v.Agreed
+		}
+	}
+	t.Fatal("no member list")
+	return nil
+}
+
+func TestGhostVoterIsRefusedAtOnceAndRemovedByID(t *testing.T) {
+	t.Parallel()
+	c := Start(t, 3)
+	all := c.Connect()
+	c.Ready(all)
+	ghost := c.Member("cp-3")
+	id := ghost.ID()
+	m := etcd.NewMembers([]etcd.Target{c.Target(c.Member("cp-1")), c.Target(c.Member("cp-2"))})
+	defer m.Close()
+	began := time.Now()
+	v, err := m.Gate(bg, etcd.Want{}, time.Minute)
+	var q *etcd.QuorumError
+	if !errors.As(err, &q) || time.Since(began) > time.Second {
+		t.Fatalf("after %s: %v", time.Since(began), err)
+	}
+	t.Logf("\n%v", err)
+	if r, _ := v.Find(id, ""); !r.Ghost || !r.Healthy || v.Voters != 3 || v.Healthy != 3 {
+		t.Errorf("a live ghost: %+v, %s", r, v.Numbers)
+	}
+	op := etcd.Operation{Kind: etcd.OpRemoveLive, ID: id}
+	if _, err := m.Do(bg, op, etcd.Want{}, 20*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	ghost.Stop()
+	if err := m.Remove(bg, id); err != nil {
+		t.Errorf("removing again is not success: %v", err)
+	}
+	if _, err := m.Gate(bg, etcd.Want{Voters: 2, AllHealthy: true}, 20*time.Second); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestLeaderIsMovedAndRemoved(t *testing.T) {
+	t.Parallel()
+	c := Start(t, 3)
+	m := c.Connect()
+	v := c.Ready(m)
+	for range 2 {
+		before := v.LeaderID
+		began := time.Now()
+		if err := m.MoveLeader(bg, 0); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("leader moved in %s", time.Since(began))
+		if v = c.Ready(m); v.LeaderID == before {
+			t.Error("the leader is the same")
+		}
+	}
+	op := etcd.Operation{Kind: etcd.OpRemoveLive, ID: v.LeaderID}
+	if _, err := m.Do(bg, op, etcd.Want{}, 20*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range c.Members {
+		if h.ID() == v.LeaderID {
+			h.Stop()
+			break
+		}
+	}
+	eventually(t, m, 10*time.Second, "two voters", func(v etcd.Verdict) bool { return v.Voters == 2 && v.Healthy == 2 })
+}
+
+func TestSnapshotOfARealMember(t *testing.T) {
+	t.Parallel()
+	c := Start(t, 3)
+	m := c.Connect()
+	v := c.Ready(m)
+	c.put(t, "/registry/a", "b")
+	var b bytes.Buffer
+	info, err := m.Snapshot(bg, "", &b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%+v", info)
+	if info.Member == v.LeaderID || info.Size != int64(b.Len()) || info.Version != "3.6.8" || info.Cluster != v.ClusterID {
+		t.Errorf("%+v", info)
+	}
+	again, err := etcd.VerifySnapshot(bytes.NewReader(b.Bytes()))
+	if err != nil || again.SHA256 != info.SHA256 {
+		t.Errorf("%+v: %v", again, err)
+	}
+	if _, err := etcd.VerifySnapshot(io.LimitReader(&b, info.Size/2)); !errors.Is(err, etcd.ErrCorruptSnapshot) {
+		t.Errorf("half a snapshot: %v", err)
+	}
+	// Without quorum a snapshot still works.
+	c.Member("cp-2").Stop()
+	c.Member("cp-3").Stop()
+	if _, err := m.Snapshot(bg, "cp-1", io.Discard); err != nil {
+		t.Error(err)
+	}
+}
