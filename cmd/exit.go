@@ -1,0 +1,108 @@
+package cmd
+
+import (
+	"context"
+	"errors"
+
+	"github.com/ha-install/ha-install/inventory"
+	"github.com/ha-install/ha-install/provision"
+	"github.com/ha-install/ha-install/provision/etcd"
+	"github.com/ha-install/ha-install/provision/kube"
+	"github.com/ha-install/ha-install/provision/preflight"
+)
+
+// The exit codes; scripts rely on them.
+const (
+	exitOK          = 0
+	exitOther       = 1
+	exitInvalid     = 3
+	exitPreflight   = 4
+	exitUnreachable = 5
+	exitStep        = 6
+	exitDegraded    = 10
+	exitNoQuorum    = 11
+	exitSplit       = 12
+	exitUnknown     = 13
+	exitUsage       = 64
+	exitInterrupted = 130
+)
+
+const exitCodeHelp = `Exit codes:
+  0    done, or nothing to do
+  1    another error
+  3    the inventory, or what would be made of it, is not valid
+  4    preflight found errors; nothing was changed
+  5    a host cannot be reached, or is not who it should be
+  6    a command on a host (kubeadm, ...) ended with an error
+  10   the cluster has quorum but can lose no voter (DEGRADED), or a step was refused for it
+  11   no quorum
+  12   the members disagree about what the cluster is (SPLIT)
+  13   quorum could not be proven (UNKNOWN)
+  64   the command line is wrong
+  130  interrupted`
+
+// usageError is a command line that cannot be understood.
+type usageError struct{ error }
+
+func (e *usageError) Unwrap() error { return e.error }
+
+// invalidError is an inventory whose results kubeadm would refuse.
+type invalidError struct{ error }
+
+func (e *invalidError) Unwrap() error { return e.error }
+
+// saidError is an error that was already shown in full, in its own form.
+type saidError struct{ error }
+
+func (e *saidError) Unwrap() error { return e.error }
+
+// verdictError carries a verdict to the exit code.
+type verdictError struct{ state etcd.State }
+
+func (e *verdictError) Error() string { return "verdict: " + string(e.state) }
+
+func exitCode(err error) int {
+	var (
+		usage       *usageError
+		bad         *inventory.Errors
+		invalid     *invalidError
+		failure     *preflight.Failure
+		unreachable *provision.UnreachableError
+		step        *kube.StepError
+		quorum      *etcd.QuorumError
+		verdict     *verdictError
+	)
+	switch {
+	case errors.As(err, &usage):
+		return exitUsage
+	case errors.Is(err, context.Canceled):
+		return exitInterrupted
+	case errors.As(err, &bad), errors.As(err, &invalid):
+		return exitInvalid
+	case errors.As(err, &failure):
+		return exitPreflight
+	case errors.As(err, &unreachable):
+		return exitUnreachable
+	case errors.As(err, &quorum):
+		return verdictCode(quorum.Verdict.State)
+	case errors.As(err, &verdict):
+		return verdictCode(verdict.state)
+	case errors.As(err, &step):
+		return exitStep
+	default:
+		return exitOther
+	}
+}
+
+func verdictCode(s etcd.State) int {
+	switch s {
+	case etcd.NoQuorum:
+		return exitNoQuorum
+	case etcd.Split:
+		return exitSplit
+	case etcd.Unknown:
+		return exitUnknown
+	default: // PASS too: a step was refused although all are healthy
+		return exitDegraded
+	}
+}

@@ -1,0 +1,119 @@
+// Package cmd is the command line: one file for each verb, and rendering. It
+// is the only place that knows cobra and the terminal.
+package cmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"k8s.io/klog/v2"
+
+	"github.com/ha-install/ha-install/inventory"
+	"github.com/ha-install/ha-install/provision"
+)
+
+// Version is set by the build.
+var Version = "development"
+
+// Execute runs one command line and returns the exit code.
+func Execute(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer) int {
+	klog.SetOutput(io.Discard) // client-go's own log is no part of ours
+	klog.LogToStderr(false)
+	root := newRoot()
+	root.SetArgs(args)
+	root.SetIn(in)
+	root.SetOut(out)
+	root.SetErr(errOut)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitOK
+	}
+	var said *saidError
+	if !errors.As(err, &said) {
+		fmt.Fprintf(errOut, "ha-install: %s\n", indent(err.Error()))
+	}
+	return exitCode(err)
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "ha-install",
+		Short: "Install a highly available Kubernetes control plane on your own machines",
+		Long: `ha-install turns bare Linux hosts into a Kubernetes control plane with stacked
+etcd behind a load balancer that survives its own death, over SSH, and proves
+quorum before and after every step.
+
+` + exitCodeHelp,
+		Version:       Version,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
+	root.AddCommand(newInit(), newValidate(), newSchema(), newPreflight(), newApply(), newStatus(), newKubeconfig(), newReset(), newBundle())
+	return root
+}
+
+// indent lets the later lines of an error stand out from the next message.
+func indent(s string) string { return strings.ReplaceAll(strings.TrimRight(s, "\n"), "\n", "\n  ") }
+
+// inventoryArg is the one argument of most verbs.
+func inventoryArg(c *cobra.Command) *cobra.Command {
+	c.Args = func(c *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return &usageError{fmt.Errorf("%s takes one inventory file, got %d arguments; see %q", c.CommandPath(), len(args), c.CommandPath()+" --help")}
+		}
+		return nil
+	}
+	c.ValidArgsFunction = func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return []string{"yaml", "yml"}, cobra.ShellCompDirectiveFilterFileExt
+	}
+	return c
+}
+
+// load reads and validates an inventory and everything that would be made of
+// it; no host is touched. Warnings go to standard error.
+func load(c *cobra.Command, file string) (*inventory.Cluster, string, error) {
+	data, err := readInventory(c, file)
+	if err != nil {
+		return nil, "", err
+	}
+	cluster, warnings, err := inventory.Parse(file, data)
+	for _, w := range warnings {
+		fmt.Fprintln(c.ErrOrStderr(), "warning:", w)
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	base, err := filepath.Abs(filepath.Dir(file))
+	if err != nil {
+		return nil, "", err
+	}
+	site := provision.Site{Cluster: cluster, BaseDir: base}
+	if err := site.Render(); err != nil {
+		return nil, "", &invalidError{err}
+	}
+	return cluster, base, nil
+}
+
+// outputFlag adds -o with the given formats, the first being the default.
+func outputFlag(c *cobra.Command, into *string, formats ...string) {
+	c.Flags().StringVarP(into, "output", "o", formats[0], "output format: "+strings.Join(formats, " or "))
+	_ = c.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp)) // the flag was just made
+	previous := c.PreRunE
+	c.PreRunE = func(c *cobra.Command, args []string) error {
+		for _, f := range formats {
+			if *into == f {
+				if previous != nil {
+					return previous(c, args)
+				}
+				return nil
+			}
+		}
+		return &usageError{fmt.Errorf("-o %s: want %s", *into, strings.Join(formats, " or "))}
+	}
+}

@@ -1,0 +1,129 @@
+package provision
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/ha-install/ha-install/inventory"
+	"github.com/ha-install/ha-install/provision/host"
+	"github.com/ha-install/ha-install/provision/phase"
+	"github.com/ha-install/ha-install/templates"
+)
+
+// balance configures HAProxy and keepalived on one balancer host. Hosts take
+// turns, so that the other one holds the VIP meanwhile.
+func (a *apply) balance(ih inventory.Host) phase.Phase {
+	return phase.Phase{
+		Name: "balancer", Host: ih.Name,
+		Done: func(ctx context.Context) (bool, error) {
+			h, files, err := a.balancerFiles(ctx, ih)
+			if err != nil {
+				return false, err
+			}
+			differ, err := differing(ctx, h, files)
+			if err != nil || len(differ) > 0 {
+				return false, err
+			}
+			for _, unit := range []string{"haproxy", "keepalived"} {
+				if up, err := active(ctx, h, unit); err != nil || !up {
+					return false, err
+				}
+			}
+			return true, nil
+		},
+		Do: func(ctx context.Context) error {
+			h, files, err := a.balancerFiles(ctx, ih)
+			if err != nil {
+				return err
+			}
+			return configureBalancer(ctx, h, files)
+		},
+		Gate: []phase.Check{a.unitActive(ih, "haproxy"), a.unitActive(ih, "keepalived")},
+	}
+}
+
+// balancerFiles renders the files of a balancer with the interface that holds
+// its internal address, unless the inventory names one.
+func (a *apply) balancerFiles(ctx context.Context, ih inventory.Host) (host.Host, []host.File, error) {
+	h, err := a.host(ih.Name)
+	if err != nil {
+		return nil, nil, err
+	}
+	b := templates.Balancer{Interface: a.Cluster.Spec.LoadBalancer.Interface, CAPEM: a.secrets.ca.CAPEM()}
+	if b.Interface == "" {
+		if b.Interface, err = interfaceOf(ctx, h, ih.IP().String()); err != nil {
+			return nil, nil, err
+		}
+	}
+	rendered, err := templates.BalancerFiles(a.Cluster, ih, b)
+	return h, hostFiles(rendered), err
+}
+
+// interfaceOf finds the network interface that holds an address.
+func interfaceOf(ctx context.Context, h host.Reader, ip string) (string, error) {
+	out, err := h.Query(ctx, "ip", "-oneline", "address", "show", "to", ip)
+	if err != nil {
+		return "", err
+	}
+	// "2: eth0    inet 198.51.100.11/24 ..."
+	if fields := strings.Fields(string(out)); len(fields) > 1 {
+		name, _, _ := strings.Cut(fields[1], "@")
+		return name, nil
+	}
+	return "", fmt.Errorf("no interface holds %s; set spec.loadBalancer.interface", ip)
+}
+
+// configureBalancer has the new HAProxy configuration tested by HAProxy itself
+// before it takes the place of the old one, and reloads without dropping a
+// connection.
+func configureBalancer(ctx context.Context, h host.Host, files []host.File) error {
+	differ, err := differing(ctx, h, files)
+	if err != nil {
+		return err
+	}
+	if err := testHAProxy(ctx, h, files); err != nil {
+		return err
+	}
+	if err := putFiles(ctx, h, files); err != nil {
+		return err
+	}
+	commands := [][]string{
+		{"systemctl", "daemon-reload"},
+		{"sysctl", "--system"},
+		{"systemctl", "enable", "haproxy.service", "keepalived.service"},
+	}
+	for _, unit := range []struct{ name, dir string }{{"haproxy", "/etc/haproxy/"}, {"keepalived", "/etc/keepalived/"}} {
+		verb := "start"
+		if slices.ContainsFunc(differ, func(p string) bool { return strings.HasPrefix(p, unit.dir) }) {
+			verb = "reload-or-restart"
+		}
+		commands = append(commands, []string{"systemctl", verb, unit.name + ".service"})
+	}
+	return runAll(ctx, h, commands...)
+}
+
+// testHAProxy uploads configuration and CA beside the ones in use and runs
+// HAProxy's own check on them.
+func testHAProxy(ctx context.Context, h host.Host, files []host.File) error {
+	candidate := templates.HAProxyConfigPath + ".candidate"
+	for _, f := range files {
+		switch f.Path {
+		case templates.HAProxyCAPath:
+			if _, err := h.Upload(ctx, f); err != nil {
+				return err
+			}
+		case templates.HAProxyConfigPath:
+			f.Path = candidate
+			if _, err := h.Upload(ctx, f); err != nil {
+				return err
+			}
+		}
+	}
+	if _, err := h.Run(ctx, host.Command{Argv: []string{"haproxy", "-c", "-q", "-f", candidate}}); err != nil {
+		return fmt.Errorf("HAProxy refuses its new configuration, the old one stays: %w", err)
+	}
+	_, err := h.Run(ctx, host.Command{Argv: []string{"rm", "-f", candidate}})
+	return err
+}

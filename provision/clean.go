@@ -1,0 +1,40 @@
+package provision
+
+import (
+	"context"
+
+	"github.com/ha-install/ha-install/provision/host"
+	"github.com/ha-install/ha-install/provision/kube"
+)
+
+// leftovers removes what kubeadm reset leaves of the pod network: interfaces,
+// leases and the rules that kube-proxy and flannel made. Rules of others stay.
+const leftovers = `set -u
+for link in cni0 flannel.1 flannel-v6.1 kube-ipvs0; do ip link delete "$link" 2>/dev/null; done
+rm -rf /var/lib/cni /run/flannel
+for t in iptables ip6tables; do
+	command -v "$t-save" >/dev/null || continue
+	"$t-save" | grep -v -e KUBE- -e FLANNEL -e CNI- | "$t-restore" 2>/dev/null
+done
+exit 0
+`
+
+// cleanNode takes Kubernetes off a host. What may hold data or keys is moved
+// aside, never deleted. etcd membership is not its business: whoever calls it
+// has removed the member before, under a gate.
+func cleanNode(ctx context.Context, h host.Host) error {
+	if err := runAll(ctx, h, []string{"systemctl", "stop", "kubelet.service"}); err != nil {
+		return err
+	}
+	if _, err := h.MoveAside(ctx, "/etc/kubernetes"); err != nil {
+		return err
+	}
+	// kubeadm's own removal of the member exits 0 when it failed (fact 11).
+	if err := kube.Kubeadm(ctx, h, "reset", nil, "--force", "--skip-phases", "preflight,remove-etcd-member"); err != nil {
+		return err
+	}
+	if _, err := h.MoveAside(ctx, kube.EtcdDir); err != nil {
+		return err
+	}
+	return runAll(ctx, h, []string{"sh", "-c", leftovers})
+}

@@ -1,0 +1,146 @@
+package provision
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"slices"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ha-install/ha-install/inventory"
+	"github.com/ha-install/ha-install/provision/host"
+	"github.com/ha-install/ha-install/provision/phase"
+	"github.com/ha-install/ha-install/templates"
+)
+
+// configure puts the files of a node in place (kernel settings, containerd,
+// units) and starts containerd. The kubelet is left to kubeadm.
+func (a *apply) configure(ih inventory.Host) phase.Phase {
+	return phase.Phase{
+		Name: "configure", Host: ih.Name,
+		Done: func(ctx context.Context) (bool, error) {
+			h, files, err := a.nodeFiles(ih)
+			if err != nil {
+				return false, err
+			}
+			differ, err := differing(ctx, h, files)
+			if err != nil || len(differ) > 0 {
+				return false, err
+			}
+			return active(ctx, h, "containerd")
+		},
+		Do: func(ctx context.Context) error {
+			h, files, err := a.nodeFiles(ih)
+			if err != nil {
+				return err
+			}
+			differ, err := differing(ctx, h, files)
+			if err != nil {
+				return err
+			}
+			if err := putFiles(ctx, h, files); err != nil {
+				return err
+			}
+			commands := [][]string{
+				{"systemctl", "daemon-reload"},
+				{"systemctl", "restart", "systemd-modules-load.service"},
+				{"sysctl", "--system"},
+				{"systemctl", "enable", "containerd.service", "kubelet.service"},
+			}
+			if slices.Contains(differ, templates.ContainerdConfigPath) {
+				commands = append(commands, []string{"systemctl", "restart", "containerd.service"})
+			} else {
+				commands = append(commands, []string{"systemctl", "start", "containerd.service"})
+			}
+			return runAll(ctx, h, commands...)
+		},
+	}
+}
+
+func (a *apply) nodeFiles(ih inventory.Host) (host.Host, []host.File, error) {
+	h, err := a.host(ih.Name)
+	if err != nil {
+		return nil, nil, err
+	}
+	rendered, err := templates.HostFiles(a.Cluster, ih)
+	return h, hostFiles(rendered), err
+}
+
+func hostFiles(rendered []templates.File) []host.File {
+	files := make([]host.File, 0, len(rendered))
+	for _, f := range rendered {
+		files = append(files, host.File{Path: f.Path, Mode: f.Mode, Content: f.Content, Secret: f.Secret})
+	}
+	return files
+}
+
+// differing returns the paths whose content or mode is not as wanted, asking
+// the host once for all of them.
+func differing(ctx context.Context, h host.Reader, files []host.File) ([]string, error) {
+	paths := make([]string, 0, len(files))
+	for _, f := range files {
+		paths = append(paths, f.Path)
+	}
+	seen, err := h.Stat(ctx, paths...)
+	if err != nil {
+		return nil, err
+	}
+	var differ []string
+	for _, f := range files {
+		at, ok := seen[f.Path]
+		if !ok || at.Sum != sum(f) || at.Mode.Perm() != f.Mode.Perm() {
+			differ = append(differ, f.Path)
+		}
+	}
+	return differ, nil
+}
+
+// sum is the SHA-256 of what the file should hold, in hex.
+func sum(f host.File) string {
+	if f.Sum != "" {
+		return f.Sum
+	}
+	digest := sha256.Sum256(f.Content)
+	return hex.EncodeToString(digest[:])
+}
+
+// uploadsAtOnce bounds the transfers to one host.
+const uploadsAtOnce = 4
+
+// putFiles uploads what differs, several files at a time.
+func putFiles(ctx context.Context, h host.Host, files []host.File) error {
+	differ, err := differing(ctx, h, files)
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(uploadsAtOnce)
+	for _, f := range files {
+		if !slices.Contains(differ, f.Path) {
+			continue
+		}
+		group.Go(func() error {
+			_, err := h.Upload(ctx, f)
+			return err
+		})
+	}
+	return group.Wait()
+}
+
+// runAll runs commands one after the other and stops at the first that fails.
+func runAll(ctx context.Context, h host.Host, commands ...[]string) error {
+	for _, argv := range commands {
+		if _, err := h.Run(ctx, host.Command{Argv: argv}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// active says whether systemd has the unit running.
+func active(ctx context.Context, h host.Reader, unit string) (bool, error) {
+	out, err := h.Query(ctx, "systemctl", "show", "--property", "ActiveState", "--value", unit)
+	return strings.TrimSpace(string(out)) == "active", err
+}

@@ -1,0 +1,200 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+const controlPlaneLabel = "node-role.kubernetes.io/control-plane"
+
+// Components are the static pods of one control plane column.
+var Components = []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"}
+
+// Readyz asks this API server whether it is ready; the error names the parts that are not.
+func (c *Client) Readyz(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	body, err := c.Discovery().RESTClient().Get().AbsPath("/readyz").Param("verbose", "").DoRaw(ctx)
+	if err == nil {
+		return nil
+	}
+	var bad []string
+	for line := range strings.SplitSeq(string(body), "\n") {
+		if name, ok := strings.CutPrefix(line, "[-]"); ok {
+			bad = append(bad, strings.SplitN(name, " ", 2)[0])
+		}
+	}
+	if len(bad) > 0 {
+		return fmt.Errorf("apiserver %s: not ready: %s", c.Server, strings.Join(bad, ", "))
+	}
+	return fmt.Errorf("apiserver %s: %w", c.Server, err)
+}
+
+// IsControlPlane says whether kubeadm has marked the Node as a master, the
+// last act of init and join.
+func IsControlPlane(n *corev1.Node) bool {
+	_, marked := n.Labels[controlPlaneLabel]
+	return marked
+}
+
+// Column reports whether the control plane of one node is complete: its Node
+// is there and marked, and its four static pods are ready. The error names
+// what is missing.
+func (c *Client) Column(ctx context.Context, node string) error {
+	n, err := c.CoreV1().Nodes().Get(ctx, node, metav1.GetOptions{})
+	if err != nil {
+		return fmt.Errorf("node %s: %w", node, err)
+	}
+	if !IsControlPlane(n) {
+		return fmt.Errorf("node %s: not marked as control plane", node)
+	}
+	pods, err := c.CoreV1().Pods(metav1.NamespaceSystem).List(ctx, metav1.ListOptions{
+		LabelSelector: "tier=control-plane", FieldSelector: "spec.nodeName=" + node,
+	})
+	if err != nil {
+		return fmt.Errorf("static pods of %s: %w", node, err)
+	}
+	state := map[string]string{}
+	for _, p := range pods.Items {
+		state[p.Labels["component"]] = podState(&p)
+	}
+	var bad []string
+	for _, component := range Components {
+		if s := state[component]; s != "ready" {
+			if s == "" {
+				s = "no pod"
+			}
+			bad = append(bad, component+" ("+s+")")
+		}
+	}
+	if len(bad) > 0 {
+		return fmt.Errorf("control plane of %s: %s", node, strings.Join(bad, ", "))
+	}
+	return nil
+}
+
+// podState is "ready", or why the pod is not.
+func podState(p *corev1.Pod) string {
+	for _, s := range p.Status.ContainerStatuses {
+		if w := s.State.Waiting; w != nil {
+			return w.Reason
+		}
+		if t := s.State.Terminated; t != nil {
+			return "terminated: " + t.Reason
+		}
+	}
+	for _, cond := range p.Status.Conditions {
+		if cond.Type == corev1.PodReady && cond.Status == corev1.ConditionTrue {
+			return "ready"
+		}
+	}
+	return "not ready"
+}
+
+// NodeReady reports whether a Node is there and Ready.
+func (c *Client) NodeReady(ctx context.Context, node string) error {
+	n, err := c.CoreV1().Nodes().Get(ctx, node, metav1.GetOptions{})
+	if err != nil {
+		return fmt.Errorf("node %s: %w", node, err)
+	}
+	for _, cond := range n.Status.Conditions {
+		if cond.Type == corev1.NodeReady {
+			if cond.Status == corev1.ConditionTrue {
+				return nil
+			}
+			return fmt.Errorf("node %s: not ready: %s", node, cond.Message)
+		}
+	}
+	return fmt.Errorf("node %s: has not reported yet", node)
+}
+
+// Leader is who holds the election lease of a control plane component.
+type Leader struct {
+	Component string        `json:"component"`
+	Node      string        `json:"node"`
+	Age       time.Duration `json:"ageNanoseconds"` // since the last renewal
+}
+
+// leaseStale is beyond the 15 s lease of kubeadm's defaults: nobody is leading.
+const leaseStale = 20 * time.Second
+
+// Leaders reads who leads among the controller-managers and schedulers. A
+// component whose lease has run out is an error that names it.
+func (c *Client) Leaders(ctx context.Context) ([]Leader, error) {
+	var leaders []Leader
+	for _, component := range []string{"kube-controller-manager", "kube-scheduler"} {
+		lease, err := c.CoordinationV1().Leases(metav1.NamespaceSystem).Get(ctx, component, metav1.GetOptions{})
+		if err != nil {
+			return leaders, fmt.Errorf("%s: %w", component, err)
+		}
+		if lease.Spec.HolderIdentity == nil || lease.Spec.RenewTime == nil {
+			return leaders, fmt.Errorf("%s: nobody leads", component)
+		}
+		l := Leader{Component: component, Age: time.Since(lease.Spec.RenewTime.Time)}
+		l.Node, _, _ = strings.Cut(*lease.Spec.HolderIdentity, "_")
+		leaders = append(leaders, l)
+		if l.Age > leaseStale {
+			return leaders, fmt.Errorf("%s: last leader %s has not renewed for %s", component, l.Node, l.Age.Round(time.Second))
+		}
+	}
+	return leaders, nil
+}
+
+// KubeletHealthz asks the kubelet of the host behind d. It listens without TLS
+// on the host's loopback only.
+func KubeletHealthz(ctx context.Context, d Dialer) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:10248/healthz", nil)
+	if err != nil {
+		return err
+	}
+	transport := &http.Transport{DialContext: d.DialContext, DisableKeepAlives: true}
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		return fmt.Errorf("kubelet: %w", err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, 200))
+		return fmt.Errorf("kubelet: %s: %s", resp.Status, text)
+	}
+	return nil
+}
+
+// StaticPods are the states of all control plane pods: by node, by component.
+// "ready" is good, anything else says why not.
+func (c *Client) StaticPods(ctx context.Context) (map[string]map[string]string, error) {
+	pods, err := c.CoreV1().Pods(metav1.NamespaceSystem).List(ctx, metav1.ListOptions{LabelSelector: "tier=control-plane"})
+	if err != nil {
+		return nil, err
+	}
+	states := map[string]map[string]string{}
+	for _, p := range pods.Items {
+		if states[p.Spec.NodeName] == nil {
+			states[p.Spec.NodeName] = map[string]string{}
+		}
+		states[p.Spec.NodeName][p.Labels["component"]] = podState(&p)
+	}
+	return states, nil
+}
+
+// NodeState is "Ready", or why the Node is not.
+func NodeState(n *corev1.Node) string {
+	for _, cond := range n.Status.Conditions {
+		if cond.Type == corev1.NodeReady {
+			if cond.Status == corev1.ConditionTrue {
+				return "Ready"
+			}
+			return "not ready: " + cond.Message
+		}
+	}
+	return "has not reported yet"
+}

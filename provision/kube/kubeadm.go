@@ -1,0 +1,125 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"strconv"
+	"strings"
+
+	"github.com/ha-install/ha-install/provision/host"
+)
+
+// Where kubeadm's inputs lie on a host. They are 0600: the discovery file
+// holds a token while a join runs.
+const (
+	ConfigDir     = "/var/lib/ha-install/kubeadm"
+	InitConfig    = ConfigDir + "/init.yaml"
+	JoinConfig    = ConfigDir + "/join.yaml"
+	DiscoveryFile = ConfigDir + "/discovery.conf"
+	AdminConf     = "/etc/kubernetes/admin.conf"
+	KubeletConf   = "/etc/kubernetes/kubelet.conf"
+
+	BootstrapKubeletConf = "/etc/kubernetes/bootstrap-kubelet.conf"
+
+	ManifestDir = "/etc/kubernetes/manifests"
+	PKIDir      = "/etc/kubernetes/pki"
+	EtcdDir     = "/var/lib/etcd"
+	stepsDir    = "/var/lib/ha-install/steps"
+)
+
+// StepError is a detached step, most often a kubeadm, that ended with an error.
+type StepError struct {
+	Host string
+	Name string // "kubeadm-init", "kubeadm-join", ...
+	Code int
+	Tail []string // the last lines of its output, the reason among them
+	ID   string   // under which the whole output is kept on the host
+}
+
+func (e *StepError) Error() string {
+	return fmt.Sprintf("%s: %s ended with code %d\n  %s\n  whole output: %s:%s/%s/output",
+		e.Host, e.Name, e.Code, strings.Join(e.Tail, "\n  "), e.Host, stepsDir, e.ID)
+}
+
+// tailLines is how much of a failed step's output an error carries.
+const tailLines = 12
+
+// Kubeadm runs one kubeadm verb as a detached step. When an earlier run of the
+// same verb is still under way on the host, that one is awaited instead: a
+// second installer never starts a second kubeadm.
+func Kubeadm(ctx context.Context, h host.Host, verb string, output func(string), args ...string) error {
+	argv := append([]string{"kubeadm"}, strings.Fields(verb)...)
+	return runStep(ctx, h, "kubeadm-"+verb, output, append(argv, args...)...)
+}
+
+// RunStep runs any command in the same way. The argv is kept on the host, so
+// it must not hold a secret.
+func RunStep(ctx context.Context, h host.Host, name string, argv ...string) error {
+	return runStep(ctx, h, name, nil, argv...)
+}
+
+func runStep(ctx context.Context, h host.Host, name string, output func(string), argv ...string) error {
+	id, err := nextStep(ctx, h, name)
+	if err != nil {
+		return err
+	}
+	result, err := h.Step(ctx, host.Step{ID: id, Argv: argv, Output: output})
+	var run *host.RunError
+	if errors.As(err, &run) {
+		return &StepError{Host: h.Name(), Name: name, Code: result.Code, Tail: tail(result.Output), ID: id}
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
+func tail(output []byte) []string {
+	lines := strings.Split(strings.TrimSpace(string(output)), "\n")
+	return lines[max(0, len(lines)-tailLines):]
+}
+
+// StepRunning says whether a step of that kind ("kubeadm-join") is under way
+// on the host, begun by whichever run of the installer.
+func StepRunning(ctx context.Context, h host.Reader, base string) (bool, error) {
+	newest, ended, err := newestStep(ctx, h, base)
+	return newest > 0 && !ended, err
+}
+
+// nextStep finds the ID to use: that of the newest attempt while it has no
+// result, else the one after it.
+func nextStep(ctx context.Context, h host.Reader, verb string) (string, error) {
+	base := strings.ReplaceAll(verb, " ", "-")
+	newest, ended, err := newestStep(ctx, h, base)
+	if err != nil {
+		return "", err
+	}
+	if newest == 0 || ended {
+		newest++
+	}
+	return fmt.Sprintf("%s-%d", base, newest), nil
+}
+
+// newestStep is the number of the last attempt of a step, 0 for none, and
+// whether it has a result.
+func newestStep(ctx context.Context, h host.Reader, base string) (newest int, ended bool, err error) {
+	listing, err := h.Query(ctx, "find", stepsDir, "-mindepth", "1", "-maxdepth", "1", "-name", base+"-*", "-printf", `%f\n`)
+	var run *host.RunError
+	if err != nil && !errors.As(err, &run) { // find fails when no step was ever run
+		return 0, false, fmt.Errorf("reading the steps: %w", err)
+	}
+	for name := range strings.FieldsSeq(string(listing)) {
+		if n, err := strconv.Atoi(strings.TrimPrefix(name, base+"-")); err == nil {
+			newest = max(newest, n)
+		}
+	}
+	if newest == 0 {
+		return 0, false, nil
+	}
+	result := path.Join(stepsDir, fmt.Sprintf("%s-%d", base, newest), "result")
+	seen, err := h.Stat(ctx, result)
+	_, ended = seen[result]
+	return newest, ended, err
+}

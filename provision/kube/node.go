@@ -1,0 +1,60 @@
+package kube
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/util/retry"
+)
+
+// NodeHas says whether a Node has the labels and taints.
+func (c *Client) NodeHas(ctx context.Context, name string, labels map[string]string, taints []corev1.Taint) (bool, error) {
+	n, err := c.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return false, err
+	}
+	return !dress(n, labels, taints), nil
+}
+
+// DressNode adds labels and taints to a Node and leaves all others alone.
+func (c *Client) DressNode(ctx context.Context, name string, labels map[string]string, taints []corev1.Taint) error {
+	return retry.RetryOnConflict(retry.DefaultRetry, func() error {
+		n, err := c.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		if !dress(n, labels, taints) {
+			return nil
+		}
+		_, err = c.CoreV1().Nodes().Update(ctx, n, metav1.UpdateOptions{FieldManager: fieldManager})
+		return err
+	})
+}
+
+// dress adds what is missing and says whether anything was.
+func dress(n *corev1.Node, labels map[string]string, taints []corev1.Taint) bool {
+	changed := false
+	for key, value := range labels {
+		if has, ok := n.Labels[key]; !ok || has != value {
+			changed = true
+		}
+	}
+	if n.Labels == nil {
+		n.Labels = map[string]string{}
+	}
+	maps.Copy(n.Labels, labels)
+	for _, t := range taints {
+		same := func(o corev1.Taint) bool { return o.Key == t.Key && o.Effect == t.Effect }
+		i := slices.IndexFunc(n.Spec.Taints, same)
+		switch {
+		case i < 0:
+			n.Spec.Taints, changed = append(n.Spec.Taints, t), true
+		case n.Spec.Taints[i].Value != t.Value:
+			n.Spec.Taints[i].Value, changed = t.Value, true
+		}
+	}
+	return changed
+}

@@ -1,0 +1,106 @@
+package provision
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/ha-install/ha-install/inventory"
+	"github.com/ha-install/ha-install/provision/kube"
+	"github.com/ha-install/ha-install/provision/phase"
+	"github.com/ha-install/ha-install/templates"
+)
+
+// network applies the pod network: the embedded flannel, or the user's manifests.
+func (a *apply) network() phase.Phase {
+	return phase.Phase{
+		Name: "network",
+		Done: func(ctx context.Context) (bool, error) {
+			client, objects, err := a.networkObjects(ctx)
+			if err != nil {
+				return false, err
+			}
+			differ, err := client.Differ(ctx, objects)
+			return !differ, err
+		},
+		Do: func(ctx context.Context) error {
+			client, objects, err := a.networkObjects(ctx)
+			if err != nil {
+				return err
+			}
+			_, err = client.Apply(ctx, objects)
+			return err
+		},
+	}
+}
+
+func (a *apply) networkObjects(ctx context.Context) (*kube.Client, []*unstructured.Unstructured, error) {
+	client, err := a.anyAPI(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	objects, err := a.networkManifests()
+	return client, objects, err
+}
+
+// networkManifests reads what is to be applied; also called before any host
+// is touched, so that a broken manifest is found then.
+func (s *Site) networkManifests() ([]*unstructured.Unstructured, error) {
+	cni := s.Cluster.Spec.Network.CNI
+	switch cni.Plugin {
+	case inventory.CNINone:
+		return nil, nil
+	case inventory.CNIFlannel:
+		stream, err := templates.Flannel(s.Cluster)
+		if err != nil {
+			return nil, err
+		}
+		return kube.Decode(stream)
+	}
+	var objects []*unstructured.Unstructured
+	for _, name := range cni.Manifests {
+		stream, err := os.ReadFile(s.path(name))
+		if err != nil {
+			return nil, err
+		}
+		more, err := kube.Decode(stream)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		objects = append(objects, more...)
+	}
+	return objects, nil
+}
+
+// labels puts the inventory's labels and taints on a Node. Those that others
+// put there stay.
+func (a *apply) labels(ih inventory.Host) phase.Phase {
+	return phase.Phase{
+		Name: "labels", Host: ih.Name,
+		Done: func(ctx context.Context) (bool, error) {
+			client, err := a.anyAPI(ctx)
+			if err != nil {
+				return false, err
+			}
+			return client.NodeHas(ctx, ih.Name, ih.Labels, coreTaints(ih))
+		},
+		Do: func(ctx context.Context) error {
+			client, err := a.anyAPI(ctx)
+			if err != nil {
+				return err
+			}
+			return client.DressNode(ctx, ih.Name, ih.Labels, coreTaints(ih))
+		},
+	}
+}
+
+func coreTaints(ih inventory.Host) []corev1.Taint {
+	taints := make([]corev1.Taint, 0, len(ih.Taints))
+	for _, t := range ih.Taints {
+		taints = append(taints, corev1.Taint{Key: t.Key, Value: t.Value, Effect: corev1.TaintEffect(t.Effect)})
+	}
+	return taints
+}

@@ -1,0 +1,218 @@
+package phase
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-multierror"
+)
+
+// pollEvery is how often a failing check is asked again.
+const pollEvery = 250 * time.Millisecond
+
+// undoBudget bounds an Undo, which the operator's interrupt does not reach.
+const undoBudget = 2 * time.Minute
+
+// Runner walks a workflow.
+type Runner struct {
+	// Events receives what happens, from several goroutines at once but one
+	// call at a time. nil is allowed.
+	Events func(Event)
+
+	mu    sync.Mutex
+	tally Tally
+}
+
+// Tally counts how phases ended.
+type Tally struct {
+	Changed int // Do ran and its gate passed
+	Skipped int // the effect was already there
+}
+
+// Tally is the count so far.
+func (r *Runner) Tally() Tally {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.tally
+}
+
+// Error says which phase stopped a workflow, and in which part of it.
+type Error struct {
+	Phase string // Phase.ID
+	Part  string // "done", "needs", "do", "gate" or "undo"
+	Err   error
+}
+
+func (e *Error) Error() string { return fmt.Sprintf("%s: %v", e.Phase, e.Err) }
+func (e *Error) Unwrap() error { return e.Err }
+
+// Run walks the stages in order and stops after the first one that fails. In a
+// parallel stage every phase is run to its end and all errors are returned.
+func (r *Runner) Run(ctx context.Context, stages []Stage) error {
+	for _, s := range stages {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := r.runStage(ctx, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Runner) runStage(ctx context.Context, s Stage) error {
+	if !s.Parallel {
+		for _, p := range s.Phases {
+			if err := r.runPhase(ctx, p); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	errs := make([]error, len(s.Phases))
+	var wg sync.WaitGroup
+	for i, p := range s.Phases {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			errs[i] = r.runPhase(ctx, p)
+		}()
+	}
+	wg.Wait()
+	var all *multierror.Error
+	for _, err := range errs {
+		if err != nil {
+			all = multierror.Append(all, err)
+		}
+	}
+	return all.ErrorOrNil()
+}
+
+// runPhase has failed until its gate has passed: the deferred event says so.
+func (r *Runner) runPhase(ctx context.Context, p Phase) (err error) {
+	began := time.Now()
+	ctx = withEmitter(ctx, func(kind EventKind, message string) {
+		r.emit(Event{Kind: kind, Phase: p.Name, Host: p.Host, Message: message, Elapsed: time.Since(began)})
+	})
+	outcome := Failed
+	defer func() {
+		message := ""
+		if err != nil {
+			message = err.Error()
+		}
+		r.emit(Event{Kind: outcome, Phase: p.Name, Host: p.Host, Message: message, Elapsed: time.Since(began)})
+	}()
+	r.emit(Event{Kind: Started, Phase: p.Name, Host: p.Host})
+
+	done := p.Do == nil
+	if p.Done != nil && !done {
+		if done, err = p.Done(ctx); err != nil {
+			return &Error{p.ID(), "done", err}
+		}
+	}
+	if !done {
+		if err := r.act(ctx, p); err != nil {
+			return err
+		}
+	}
+	if err := r.gate(ctx, p); err != nil {
+		return &Error{p.ID(), "gate", err}
+	}
+	outcome = r.count(done)
+	return nil
+}
+
+func (r *Runner) act(ctx context.Context, p Phase) error {
+	for _, c := range p.Needs {
+		if err := c.Run(ctx); err != nil {
+			return &Error{p.ID(), "needs", fmt.Errorf("%s: %w", c.Name, err)}
+		}
+	}
+	if err := p.Do(ctx); err != nil {
+		return &Error{p.ID(), "do", r.undo(ctx, p, err)}
+	}
+	return nil
+}
+
+func (r *Runner) undo(ctx context.Context, p Phase, cause error) error {
+	if p.Undo == nil {
+		return cause
+	}
+	emit(ctx, Undoing, cause.Error())
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoBudget)
+	defer cancel()
+	if err := p.Undo(ctx); err != nil {
+		return errors.Join(cause, fmt.Errorf("taking it back: %w", err))
+	}
+	return cause
+}
+
+func (r *Runner) gate(ctx context.Context, p Phase) error {
+	timeout := p.GateTimeout
+	if timeout == 0 {
+		timeout = DefaultGateTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	for _, c := range p.Gate {
+		if err := Wait(ctx, c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Runner) count(skipped bool) EventKind {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if skipped {
+		r.tally.Skipped++
+		return Skipped
+	}
+	r.tally.Changed++
+	return Finished
+}
+
+func (r *Runner) emit(e Event) {
+	if r.Events == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e.Time = time.Now().UTC()
+	r.Events(e)
+}
+
+// Wait polls the check until it passes, gives a final answer, or the context
+// ends; the error then carries the last thing seen.
+func Wait(ctx context.Context, c Check) error {
+	emit(ctx, Waiting, c.Name)
+	for {
+		err := c.Run(ctx)
+		var final *finalError
+		if err == nil || errors.As(err, &final) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for %s: %w; last seen: %w", c.Name, ctx.Err(), err)
+		case <-time.After(pollEvery):
+		}
+	}
+}
+
+type finalError struct{ err error }
+
+func (e *finalError) Error() string { return e.err.Error() }
+func (e *finalError) Unwrap() error { return e.err }
+
+// Final marks an error that polling again cannot mend.
+func Final(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &finalError{err}
+}

@@ -1,0 +1,94 @@
+package provision
+
+import (
+	"context"
+
+	"github.com/ha-install/ha-install/inventory"
+	"github.com/ha-install/ha-install/provision/host"
+	"github.com/ha-install/ha-install/provision/phase"
+	"github.com/ha-install/ha-install/templates"
+)
+
+// Reset takes the cluster off its hosts: workers, then masters, then
+// balancers. Keys, manifests and etcd's data are moved aside on each host, so
+// that a cluster that was reset by mistake can be brought back. Hosts that
+// bear no marker of this cluster are left alone.
+func Reset(ctx context.Context, s *Site, run *phase.Runner) error {
+	if err := s.RequireAll(); err != nil {
+		return err
+	}
+	clusters, err := s.markers(ctx)
+	if err != nil {
+		return err
+	}
+	ours := func(hosts []inventory.Host) []inventory.Host {
+		var kept []inventory.Host
+		for _, h := range hosts {
+			if clusters[h.Name] == s.Cluster.Metadata.Name {
+				kept = append(kept, h)
+			}
+		}
+		return kept
+	}
+	c := s.Cluster
+	return run.Run(ctx, []phase.Stage{
+		phase.AtOnce(ours(c.Workers()), s.resetNode),
+		phase.AtOnce(ours(c.ControlPlanes()), s.resetNode),
+		phase.AtOnce(ours(c.Balancers()), s.resetBalancer),
+		phase.AtOnce(ours(c.Spec.Hosts), s.disown),
+	})
+}
+
+func (s *Site) resetNode(ih inventory.Host) phase.Phase {
+	return phase.Phase{
+		Name: "reset", Host: ih.Name,
+		Do: func(ctx context.Context) error {
+			h, err := s.host(ih.Name)
+			if err != nil {
+				return err
+			}
+			if err := cleanNode(ctx, h); err != nil {
+				return err
+			}
+			return runAll(ctx, h, []string{"systemctl", "disable", "kubelet.service"})
+		},
+	}
+}
+
+func (s *Site) resetBalancer(ih inventory.Host) phase.Phase {
+	return phase.Phase{
+		Name: "reset", Host: ih.Name,
+		Do: func(ctx context.Context) error {
+			h, err := s.host(ih.Name)
+			if err != nil {
+				return err
+			}
+			// keepalived first: it gives the VIP up while HAProxy still serves.
+			if err := runAll(ctx, h, []string{"systemctl", "disable", "--now", "keepalived.service", "haproxy.service"}); err != nil {
+				return err
+			}
+			for _, p := range []string{templates.HAProxyConfigPath, templates.HAProxyCAPath, templates.KeepalivedPath} {
+				if _, err := h.MoveAside(ctx, p); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+}
+
+// disown removes the marker and the records of steps; last, so that a reset
+// that broke off can be repeated.
+func (s *Site) disown(ih inventory.Host) phase.Phase {
+	return phase.Phase{
+		Name: "disown", Host: ih.Name,
+		Do: func(ctx context.Context) error {
+			h, err := s.host(ih.Name)
+			if err != nil {
+				return err
+			}
+			_, err = h.Run(ctx, host.Command{Argv: []string{"rm", "-rf", markerFile, stateDir + "/kubeadm", stateDir + "/manifests"}})
+			return err
+		},
+	}
+}

@@ -1,0 +1,132 @@
+package provision
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"time"
+
+	"github.com/ha-install/ha-install/inventory"
+	"github.com/ha-install/ha-install/provision/host"
+	"github.com/ha-install/ha-install/provision/kube"
+	"github.com/ha-install/ha-install/provision/phase"
+	"github.com/ha-install/ha-install/provision/pki"
+	"github.com/ha-install/ha-install/templates"
+)
+
+// secrets are what all masters hold in common: the CA set and the key of the
+// encryption at rest. They are made once, by this process or by the user, and
+// never leave memory but for the masters' disks.
+type secrets struct {
+	ca         *pki.CASet
+	encryption []byte // the EncryptionConfiguration document
+}
+
+func (s *secrets) files() []host.File {
+	files := hostFiles(s.ca.Files())
+	return append(files, hostFiles([]templates.File{templates.EncryptionFile(s.encryption)})...)
+}
+
+// makeSecrets finds the CA set: on a master that belongs to this cluster, else
+// in the inventory's directory, else it is made.
+func (a *apply) makeSecrets() phase.Phase {
+	return phase.Phase{
+		Name: "secrets",
+		Done: func(ctx context.Context) (bool, error) {
+			found, err := a.findSecrets(ctx)
+			a.secrets = found
+			return found != nil, err
+		},
+		Do: func(ctx context.Context) error {
+			if a.exists {
+				return fmt.Errorf("a master has etcd data, but no master has the cluster's CA set: restore %s on one of them first", kube.PKIDir)
+			}
+			ca, err := a.givenOrNewCA()
+			if err != nil {
+				return err
+			}
+			key, err := pki.NewEncryptionKey()
+			if err != nil {
+				return err
+			}
+			a.secrets = &secrets{ca: ca, encryption: templates.EncryptionConfig(key)}
+			return nil
+		},
+	}
+}
+
+func (a *apply) givenOrNewCA() (*pki.CASet, error) {
+	dir := a.Cluster.Spec.PKI.Directory
+	if dir == "" {
+		return pki.New(time.Now())
+	}
+	return pki.Load(func(name string) ([]byte, error) { return os.ReadFile(path.Join(a.path(dir), name)) }, time.Now())
+}
+
+// findSecrets reads the CA set from the masters that bear this cluster's
+// marker. nil without an error: none has a whole set yet.
+func (a *apply) findSecrets(ctx context.Context) (*secrets, error) {
+	var found *secrets
+	var at string
+	for _, ih := range a.Cluster.ControlPlanes() {
+		h, err := a.host(ih.Name)
+		if err != nil {
+			return nil, err
+		}
+		s, err := readSecrets(ctx, h, a.Cluster.Metadata.Name)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotOurs) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", ih.Name, err)
+		}
+		if found != nil && found.ca.Fingerprint() != s.ca.Fingerprint() {
+			return nil, fmt.Errorf("%s and %s have different cluster CAs; one of them belongs to another cluster", at, ih.Name)
+		}
+		if found == nil {
+			found, at = s, ih.Name
+		}
+	}
+	return found, nil
+}
+
+func readSecrets(ctx context.Context, h host.Reader, cluster string) (*secrets, error) {
+	m, err := readMarker(ctx, h)
+	if err != nil {
+		return nil, err
+	}
+	if m.Cluster != cluster {
+		return nil, errNotOurs
+	}
+	ca, err := pki.Load(func(name string) ([]byte, error) { return h.ReadFile(ctx, path.Join(kube.PKIDir, name)) }, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	encryption, err := h.ReadFile(ctx, templates.EncryptionConfigPath)
+	return &secrets{ca: ca, encryption: encryption}, err
+}
+
+// pushSecrets puts the CA set and the encryption key on a master.
+func (a *apply) pushSecrets(ih inventory.Host) phase.Phase {
+	return phase.Phase{
+		Name: "certificates", Host: ih.Name,
+		Done: func(ctx context.Context) (bool, error) {
+			h, err := a.host(ih.Name)
+			if err != nil {
+				return false, err
+			}
+			differ, err := differing(ctx, h, a.secrets.files())
+			return len(differ) == 0, err
+		},
+		Do: func(ctx context.Context) error {
+			h, err := a.host(ih.Name)
+			if err != nil {
+				return err
+			}
+			return putFiles(ctx, h, a.secrets.files())
+		},
+	}
+}

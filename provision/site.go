@@ -1,0 +1,223 @@
+// Package provision holds the workflows. Each is one function that returns a
+// list of phases and reads like a table of contents; what a phase does lies in
+// the files beside it.
+package provision
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sort"
+	"strconv"
+	"sync"
+
+	"github.com/hashicorp/go-multierror"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ha-install/ha-install/inventory"
+	"github.com/ha-install/ha-install/provision/etcd"
+	"github.com/ha-install/ha-install/provision/host"
+	"github.com/ha-install/ha-install/provision/kube"
+)
+
+// Site is the inventory and the connections to its hosts.
+type Site struct {
+	Cluster *inventory.Cluster
+	BaseDir string // what relative paths in the inventory are relative to
+
+	hosts   map[string]host.Host
+	down    map[string]error // hosts that no connection could be made to
+	members *etcd.Members
+
+	mu   sync.Mutex
+	apis map[string]*kube.Client // by host name
+}
+
+// Dial makes the connection to one host of the inventory.
+type Dial func(ctx context.Context, c *inventory.Cluster, h inventory.Host, baseDir string) (host.Host, error)
+
+// SSH is the Dial that the program uses.
+func SSH(ctx context.Context, c *inventory.Cluster, h inventory.Host, baseDir string) (host.Host, error) {
+	config, err := host.ConfigFor(c, h, baseDir)
+	if err != nil {
+		return nil, err
+	}
+	return host.Dial(ctx, config)
+}
+
+// Connect connects to all hosts at once. Hosts that do not answer are
+// remembered, not an error: what is needed is for the workflow to say (see
+// Site.RequireAll). The caller closes the Site.
+func Connect(ctx context.Context, c *inventory.Cluster, baseDir string, dial Dial) *Site {
+	s := &Site{
+		Cluster: c, BaseDir: baseDir,
+		hosts: map[string]host.Host{}, down: map[string]error{}, apis: map[string]*kube.Client{},
+	}
+	var wg sync.WaitGroup
+	for _, h := range c.Spec.Hosts {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			conn, err := dial(ctx, c, h, baseDir)
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if err != nil {
+				s.down[h.Name] = err
+				return
+			}
+			s.hosts[h.Name] = conn
+		}()
+	}
+	wg.Wait()
+	s.members = s.newMembers()
+	return s
+}
+
+// Close ends all connections.
+func (s *Site) Close() error {
+	err := s.members.Close()
+	for _, h := range s.hosts {
+		err = errors.Join(err, h.Close())
+	}
+	return err
+}
+
+// ReadOnly makes every host refuse to be changed, for workflows that only look.
+func (s *Site) ReadOnly() {
+	for name, h := range s.hosts {
+		s.hosts[name] = host.ReadOnly(h)
+	}
+}
+
+// UnreachableError names every host that could not be connected to.
+type UnreachableError struct{ Err error }
+
+func (e *UnreachableError) Error() string { return e.Err.Error() }
+func (e *UnreachableError) Unwrap() error { return e.Err }
+
+// RequireAll is an *UnreachableError unless every host is connected.
+func (s *Site) RequireAll() error {
+	var all *multierror.Error
+	for _, h := range s.Cluster.Spec.Hosts {
+		if err := s.down[h.Name]; err != nil {
+			all = multierror.Append(all, err)
+		}
+	}
+	if err := all.ErrorOrNil(); err != nil {
+		return &UnreachableError{err}
+	}
+	return nil
+}
+
+// Down are the hosts that could not be connected to, by name.
+func (s *Site) Down() map[string]error { return s.down }
+
+// host returns the connection to a host of the inventory.
+func (s *Site) host(name string) (host.Host, error) {
+	if h, ok := s.hosts[name]; ok {
+		return h, nil
+	}
+	if err := s.down[name]; err != nil {
+		return nil, err
+	}
+	return nil, fmt.Errorf("%s: not in the inventory", name)
+}
+
+// connected returns the hosts that are connected, in the inventory's order.
+func (s *Site) connected(hosts []inventory.Host) []inventory.Host {
+	var up []inventory.Host
+	for _, h := range hosts {
+		if s.hosts[h.Name] != nil {
+			up = append(up, h)
+		}
+	}
+	return up
+}
+
+// onAll runs f on the given hosts at once and returns every error, in the
+// order of the hosts' names.
+func (s *Site) onAll(ctx context.Context, hosts []inventory.Host, f func(context.Context, inventory.Host, host.Host) error) error {
+	failed := map[string]error{}
+	var mu sync.Mutex
+	var group errgroup.Group
+	for _, ih := range hosts {
+		group.Go(func() error {
+			h, err := s.host(ih.Name)
+			if err == nil {
+				err = f(ctx, ih, h)
+			}
+			if err != nil {
+				mu.Lock()
+				failed[ih.Name] = err
+				mu.Unlock()
+			}
+			return nil
+		})
+	}
+	_ = group.Wait() // errors are gathered above, each with its host
+	var all *multierror.Error
+	names := make([]string, 0, len(failed))
+	for name := range failed {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	for _, name := range names {
+		all = multierror.Append(all, fmt.Errorf("%s: %w", name, failed[name]))
+	}
+	return all.ErrorOrNil()
+}
+
+// apiPort is where every API server listens on its own host.
+const apiPort = "6443"
+
+// api returns a client for the API server on the given host, with the
+// administrator's credentials that lie there.
+func (s *Site) api(ctx context.Context, ih inventory.Host) (*kube.Client, error) {
+	s.mu.Lock()
+	cached := s.apis[ih.Name]
+	s.mu.Unlock()
+	if cached != nil {
+		return cached, nil
+	}
+	h, err := s.host(ih.Name)
+	if err != nil {
+		return nil, err
+	}
+	kubeconfig, err := h.ReadFile(ctx, kube.AdminConf)
+	if err != nil {
+		return nil, fmt.Errorf("%s: reading %s: %w", ih.Name, kube.AdminConf, err)
+	}
+	client, err := kube.NewClient(h, net.JoinHostPort(ih.IP().String(), apiPort), kubeconfig)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", ih.Name, err)
+	}
+	s.mu.Lock()
+	s.apis[ih.Name] = client
+	s.mu.Unlock()
+	return client, nil
+}
+
+// anyAPI returns a client for the first API server that is ready.
+func (s *Site) anyAPI(ctx context.Context) (*kube.Client, error) {
+	var seen *multierror.Error
+	for _, ih := range s.connected(s.Cluster.ControlPlanes()) {
+		client, err := s.api(ctx, ih)
+		if err == nil {
+			err = client.Readyz(ctx)
+		}
+		if err == nil {
+			return client, nil
+		}
+		seen = multierror.Append(seen, err)
+	}
+	if seen == nil {
+		return nil, errors.New("no control plane host is reachable")
+	}
+	return nil, fmt.Errorf("no API server is ready: %w", seen)
+}
+
+// endpoint is the address that clients use for the API, "host:port".
+func (s *Site) endpoint() string {
+	return net.JoinHostPort(s.Cluster.Spec.Endpoint.Host, strconv.Itoa(s.Cluster.Spec.Endpoint.Port))
+}

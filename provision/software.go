@@ -1,0 +1,230 @@
+package provision
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/ha-install/ha-install/inventory"
+	"github.com/ha-install/ha-install/provision/bundle"
+	"github.com/ha-install/ha-install/provision/host"
+	"github.com/ha-install/ha-install/provision/phase"
+)
+
+// packageDir is where packages of the bundle lie on a host before dpkg reads them.
+const packageDir = "/var/lib/ha-install/packages"
+
+// software puts packages and binaries of the bundle on a host. What is there
+// with the right version or sum is not sent again.
+func (a *apply) software(ih inventory.Host) phase.Phase {
+	return phase.Phase{
+		Name: "software", Host: ih.Name,
+		Done: func(ctx context.Context) (bool, error) {
+			missing, err := a.missingSoftware(ctx, ih)
+			return err == nil && missing.empty(), err
+		},
+		Do: func(ctx context.Context) error {
+			if a.bundle == nil {
+				return fmt.Errorf("the inventory says that software is installed (spec.software.source), but it is not all there")
+			}
+			missing, err := a.missingSoftware(ctx, ih)
+			if err != nil {
+				return err
+			}
+			h, err := a.host(ih.Name)
+			if err != nil {
+				return err
+			}
+			if err := a.installPackages(ctx, h, missing.packages); err != nil {
+				return err
+			}
+			files := make([]host.File, 0, len(missing.binaries))
+			for _, item := range missing.binaries {
+				files = append(files, a.bundleFile(item, item.Dest, fs.FileMode(item.Mode)))
+			}
+			return putFiles(ctx, h, files)
+		},
+		GateTimeout: softwareAge,
+	}
+}
+
+// missing is what a host does not have yet.
+type missing struct {
+	packages []bundle.Item
+	binaries []bundle.Item
+	tools    []string // with software.source installed: what was not found
+}
+
+func (m missing) empty() bool { return len(m.packages)+len(m.binaries)+len(m.tools) == 0 }
+
+func (a *apply) missingSoftware(ctx context.Context, ih inventory.Host) (missing, error) {
+	h, err := a.host(ih.Name)
+	if err != nil {
+		return missing{}, err
+	}
+	if a.bundle == nil {
+		return missingTools(ctx, h, ih.Role)
+	}
+	var m missing
+	installed, err := installedPackages(ctx, h)
+	if err != nil {
+		return m, err
+	}
+	var dests []string
+	for _, item := range a.bundle.For(ih.Role) {
+		if item.Dest != "" {
+			dests = append(dests, item.Dest)
+		}
+	}
+	seen, err := h.Stat(ctx, dests...)
+	if err != nil {
+		return m, err
+	}
+	for _, item := range a.bundle.For(ih.Role) {
+		switch item.Kind {
+		case bundle.KindPackage:
+			// A package that the distribution has brought itself, in whatever
+			// version, is the host's own business; it is never up- or downgraded.
+			if _, ok := installed[item.Package.Name]; !ok {
+				m.packages = append(m.packages, item)
+			}
+		case bundle.KindBinary, bundle.KindCNIPlugin:
+			if at, ok := seen[item.Dest]; !ok || at.Sum != item.SHA256 || at.Mode.Perm() != fs.FileMode(item.Mode) {
+				m.binaries = append(m.binaries, item)
+			}
+		}
+	}
+	return m, nil
+}
+
+// installedPackages are the names of the packages that dpkg has installed.
+func installedPackages(ctx context.Context, h host.Reader) (map[string]bool, error) {
+	out, err := h.Query(ctx, "dpkg-query", "-W", "-f", `${Package} ${db:Status-Status}\n`)
+	if err != nil {
+		return nil, err
+	}
+	names := map[string]bool{}
+	for line := range strings.Lines(string(out)) {
+		if name, status, _ := strings.Cut(strings.TrimSpace(line), " "); status == "installed" {
+			names[name] = true
+		}
+	}
+	return names, nil
+}
+
+// toolsFor are the programs that must be found when the bundle brings none.
+var toolsFor = map[inventory.Role][]string{
+	inventory.RoleControlPlane: {"kubeadm", "kubelet", "containerd", "ctr", "runc"},
+	inventory.RoleWorker:       {"kubeadm", "kubelet", "containerd", "ctr", "runc"},
+	inventory.RoleLoadBalancer: {"haproxy", "keepalived"},
+}
+
+func missingTools(ctx context.Context, h host.Reader, role inventory.Role) (missing, error) {
+	var m missing
+	out, err := h.Query(ctx, "sh", "-c", `for t; do command -v "$t" >/dev/null || echo "$t"; done`, "sh", strings.Join(toolsFor[role], `" "`))
+	if err != nil {
+		return m, err
+	}
+	m.tools = strings.Fields(string(out))
+	return m, nil
+}
+
+func (a *apply) installPackages(ctx context.Context, h host.Host, items []bundle.Item) error {
+	if len(items) == 0 {
+		return nil
+	}
+	files := make([]host.File, 0, len(items))
+	// A package must not start its service with the distribution's own
+	// configuration; ours starts it. policy-rc.d is how Debian is told.
+	argv := []string{"dpkg", "--install", "--force-confold"}
+	for _, item := range items {
+		at := path.Join(packageDir, path.Base(item.Path))
+		files = append(files, a.bundleFile(item, at, 0o644))
+		argv = append(argv, at)
+	}
+	if err := putFiles(ctx, h, files); err != nil {
+		return err
+	}
+	_, err := h.Run(ctx, host.Command{Argv: argv, Env: map[string]string{"DEBIAN_FRONTEND": "noninteractive"}})
+	if err != nil {
+		return fmt.Errorf("installing packages: %w", err)
+	}
+	return nil
+}
+
+func (a *apply) bundleFile(item bundle.Item, at string, mode fs.FileMode) host.File {
+	return host.File{
+		Path: at, Mode: mode, Sum: item.SHA256, Size: item.Size,
+		Open: func() (io.ReadCloser, error) { return a.bundle.Reader(item), nil },
+	}
+}
+
+// images imports the container images of the bundle that the host's containerd
+// does not have under the same name with the same digest.
+func (a *apply) images(ih inventory.Host) phase.Phase {
+	return phase.Phase{
+		Name: "images", Host: ih.Name,
+		Done: func(ctx context.Context) (bool, error) {
+			missing, err := a.missingImages(ctx, ih)
+			return len(missing) == 0, err
+		},
+		Do: func(ctx context.Context) error {
+			missing, err := a.missingImages(ctx, ih)
+			if err != nil {
+				return err
+			}
+			h, err := a.host(ih.Name)
+			if err != nil {
+				return err
+			}
+			for _, item := range missing {
+				began := time.Now()
+				archive := a.bundle.Reader(item)
+				_, err := h.Run(ctx, host.Command{Argv: []string{"ctr", "-n", "k8s.io", "images", "import", "-"}, Stdin: archive})
+				archive.Close()
+				if err != nil {
+					return fmt.Errorf("importing %s: %w", strings.Join(item.Images, ", "), err)
+				}
+				phase.Say(ctx, fmt.Sprintf("imported %s (%d MB, %s)", strings.Join(item.Images, ", "), item.Size>>20, time.Since(began).Round(100*time.Millisecond)))
+			}
+			return nil
+		},
+	}
+}
+
+func (a *apply) missingImages(ctx context.Context, ih inventory.Host) ([]bundle.Item, error) {
+	if a.bundle == nil {
+		return nil, nil
+	}
+	h, err := a.host(ih.Name)
+	if err != nil {
+		return nil, err
+	}
+	out, err := h.Query(ctx, "ctr", "-n", "k8s.io", "images", "ls")
+	if err != nil {
+		return nil, err
+	}
+	have := map[string]string{} // reference -> digest
+	for line := range strings.Lines(string(out)) {
+		if f := strings.Fields(line); len(f) > 2 {
+			have[f[0]] = f[2]
+		}
+	}
+	var missing []bundle.Item
+	for _, item := range a.bundle.For(ih.Role) {
+		if item.Kind != bundle.KindImage {
+			continue
+		}
+		for _, ref := range item.Images {
+			if have[ref] == "" || item.Digests[ref] != "" && have[ref] != item.Digests[ref] {
+				missing = append(missing, item)
+				break
+			}
+		}
+	}
+	return missing, nil
+}

@@ -1,0 +1,140 @@
+package provision
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/ha-install/ha-install/inventory"
+	"github.com/ha-install/ha-install/provision/etcd"
+	"github.com/ha-install/ha-install/provision/host"
+	"github.com/ha-install/ha-install/provision/kube"
+	"github.com/ha-install/ha-install/provision/phase"
+)
+
+const verifyGate = 5 * time.Minute
+
+// verify proves the finished cluster: votes, data, columns, leaders, backends,
+// nodes. It changes nothing.
+func (a *apply) verify() phase.Phase {
+	gate := []phase.Check{a.allVotes()}
+	for _, ih := range a.Cluster.ControlPlanes() {
+		gate = append(gate, a.columnReady(ih))
+	}
+	gate = append(gate, a.leaders(), a.allBackends())
+	if a.Cluster.Spec.Network.CNI.Plugin != inventory.CNINone {
+		for _, ih := range append(a.Cluster.ControlPlanes(), a.Cluster.Workers()...) {
+			gate = append(gate, a.nodeReady(ih))
+		}
+	}
+	return phase.Phase{Name: "verify", Gate: gate, GateTimeout: verifyGate}
+}
+
+// allVotes wants as many voters as the inventory has masters, no learner, one
+// cluster ID and equal hashes of the data.
+func (a *apply) allVotes() phase.Check {
+	return phase.Check{Name: "all votes and equal data", Run: func(ctx context.Context) error {
+		want := etcd.Want{What: "verify", Voters: len(a.Cluster.ControlPlanes()), AllHealthy: true, Hash: true}
+		v, err := a.members.Gate(ctx, want, etcd.PreGateBudget)
+		if err != nil {
+			return phase.Final(err)
+		}
+		tellVerdict(ctx, v, "verify", nil)
+		return nil
+	}}
+}
+
+// leaders wants a leader of each component, among the masters.
+func (a *apply) leaders() phase.Check {
+	return phase.Check{Name: "controller-manager and scheduler to have leaders", Run: func(ctx context.Context) error {
+		client, err := a.anyAPI(ctx)
+		if err != nil {
+			return err
+		}
+		leaders, err := client.Leaders(ctx)
+		if err != nil {
+			return err
+		}
+		for _, l := range leaders {
+			if h, ok := a.Cluster.HostByName(l.Node); !ok || h.Role != inventory.RoleControlPlane {
+				return fmt.Errorf("%s is led by %s, which is no master of the inventory", l.Component, l.Node)
+			}
+		}
+		return nil
+	}}
+}
+
+// allBackends wants every master to see every master at the endpoint.
+func (a *apply) allBackends() phase.Check {
+	return phase.Check{Name: "all masters at the endpoint", Run: func(ctx context.Context) error {
+		return a.onAll(ctx, a.Cluster.ControlPlanes(), func(ctx context.Context, ih inventory.Host, _ host.Host) error {
+			return a.backends(ctx, ih)
+		})
+	}}
+}
+
+// dataPath runs a pod on every node and has each reach every other by pod IP,
+// Service and DNS name. It is done once for a set of nodes and a network: what
+// it proved is noted in the cluster, so that a second apply changes nothing.
+func (a *apply) dataPath() phase.Phase {
+	return phase.Phase{
+		Name: "data-path",
+		Done: func(ctx context.Context) (bool, error) {
+			if a.Cluster.Spec.Network.CNI.Plugin == inventory.CNINone {
+				return true, nil
+			}
+			client, err := a.anyAPI(ctx)
+			if err != nil {
+				return false, err
+			}
+			key, err := a.dataPathKey(ctx, client)
+			if err != nil {
+				return false, err
+			}
+			noted, err := client.Noted(ctx, kube.NoteDataPath)
+			return noted == key, err
+		},
+		Do: func(ctx context.Context) error {
+			client, err := a.anyAPI(ctx)
+			if err != nil {
+				return err
+			}
+			image := a.probeImage()
+			if image == "" {
+				phase.Tell(ctx, "the data path between pods was not checked: no image with purpose \"probe\" is in the bundle")
+				return nil
+			}
+			key, err := a.dataPathKey(ctx, client)
+			if err != nil {
+				return err
+			}
+			if err := client.ProbeDataPath(ctx, image, a.Cluster.Spec.Network.DNSDomain, sayIn(ctx)); err != nil {
+				return err
+			}
+			return client.Note(ctx, kube.NoteDataPath, key)
+		},
+	}
+}
+
+func (a *apply) probeImage() string {
+	if a.bundle == nil {
+		return ""
+	}
+	image, _ := a.bundle.Probe()
+	return image
+}
+
+// dataPathKey changes whenever the data path has to be proved anew.
+func (a *apply) dataPathKey(ctx context.Context, client *kube.Client) (string, error) {
+	nodes, err := client.NodeUIDs(ctx)
+	if err != nil {
+		return "", err
+	}
+	network := a.Cluster.Spec.Network
+	text := fmt.Sprint(strings.Join(nodes, ","), network.PodCIDR, network.ServiceCIDR, network.CNI.Plugin, network.CNI.Manifests)
+	digest := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(digest[:]), nil
+}
