@@ -81,6 +81,11 @@ func (l *Lab) start(ctx context.Context, host string) error {
 // host key stay the same. Files are compared by size and time, which makes
 // this a matter of a second; a test that forges both must use Down and Up.
 func (l *Lab) Recreate(ctx context.Context, hosts ...string) error {
+	unlock, err := l.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	b, err := l.ensureBox(ctx, os.Stderr)
 	if err != nil {
 		return err
@@ -106,11 +111,23 @@ func (l *Lab) recreate(ctx context.Context, b box, host string) error {
 	if err != nil {
 		return err
 	}
+	if state, err := l.State(ctx, host); err != nil {
+		return err
+	} else if state == StateAbsent {
+		return fmt.Errorf("there is no such container; bring it up first: lab up %s", host)
+	}
 	if err := kill(ctx, h.Container()); err != nil {
 		return err
 	}
 	rootfs := filepath.Join(path, h.Container(), "rootfs")
+	mark := filepath.Join(path, h.Container(), recreatingMark)
+	if err := os.WriteFile(mark, nil, 0o644); err != nil {
+		return err
+	}
 	if _, err := Run(ctx, "rsync", "--archive", "--hard-links", "--acls", "--xattrs", "--numeric-ids", "--delete", b.rootfs()+"/", rootfs+"/"); err != nil {
+		return err
+	}
+	if err := os.Remove(mark); err != nil {
 		return err
 	}
 	return l.PowerOn(ctx, host)

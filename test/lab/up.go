@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -103,6 +104,15 @@ func (l *Lab) takeOver(ctx context.Context, log io.Writer, b box) error {
 		return err
 	}
 	for _, name := range existing {
+		if intact, err := isIntact(ctx, name); err != nil {
+			return err
+		} else if !intact {
+			fmt.Fprintf(log, "lab: removing what is left of %s\n", name)
+			if err := destroy(ctx, name); err != nil {
+				return err
+			}
+			continue
+		}
 		i := slices.IndexFunc(l.Hosts, func(h Host) bool { return h.Container() == name })
 		if i < 0 || !ours || !l.knownToVagrant(l.Hosts[i]) {
 			fmt.Fprintf(log, "lab: removing %s, left by another lab\n", name)
@@ -162,6 +172,22 @@ func (l *Lab) Down(ctx context.Context) error {
 	return nil
 }
 
+// isIntact says whether no killed command left the container half removed or
+// half made bare.
+func isIntact(ctx context.Context, container string) (bool, error) {
+	path, err := containersPath(ctx)
+	if err != nil {
+		return false, err
+	}
+	_, gone := os.Stat(filepath.Join(path, "."+container))
+	_, config := os.Stat(filepath.Join(path, container, "config"))
+	_, recreating := os.Stat(filepath.Join(path, container, recreatingMark))
+	return gone != nil && config == nil && recreating != nil, nil
+}
+
+// recreatingMark is there while a host's root is being made bare.
+const recreatingMark = "recreating"
+
 // Remove destroys single hosts, spares that a test had brought up.
 func (l *Lab) Remove(ctx context.Context, hosts ...string) error {
 	for _, host := range hosts {
@@ -181,12 +207,21 @@ func destroy(ctx context.Context, container string) error {
 	if err := kill(ctx, container); err != nil {
 		return err
 	}
-	// Not lxc-destroy: it refuses a container whose config was half written.
-	lxcPath, err := containersPath(ctx)
+	path, err := containersPath(ctx)
 	if err != nil {
 		return err
 	}
-	if err := os.RemoveAll(filepath.Join(lxcPath, container)); err != nil {
+	// Not lxc-destroy: it refuses a container whose config was half written.
+	// Renamed first, so that nobody who is killed here leaves half a host that
+	// looks like a whole one.
+	gone := filepath.Join(path, "."+container)
+	if err := os.RemoveAll(gone); err != nil {
+		return fmt.Errorf("lab: remove what is left of %s: %w", container, err)
+	}
+	if err := os.Rename(filepath.Join(path, container), gone); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("lab: remove %s: %w", container, err)
+	}
+	if err := os.RemoveAll(gone); err != nil {
 		return fmt.Errorf("lab: remove %s: %w", container, err)
 	}
 	return nil
@@ -208,14 +243,18 @@ func (l *Lab) containers(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	dirs, err := filepath.Glob(filepath.Join(path, containerPrefix+"*"))
+	entries, err := os.ReadDir(path)
 	if err != nil {
 		return nil, fmt.Errorf("lab: list containers: %w", err)
 	}
-	for i := range dirs {
-		dirs[i] = filepath.Base(dirs[i])
+	var out []string
+	for _, e := range entries {
+		// A dot is destroy's mark on a container that it was removing.
+		if name := strings.TrimPrefix(e.Name(), "."); strings.HasPrefix(name, containerPrefix) && !slices.Contains(out, name) {
+			out = append(out, name)
+		}
 	}
-	return dirs, nil
+	return out, nil
 }
 
 func containersPath(ctx context.Context) (string, error) {
