@@ -12,6 +12,9 @@ import (
 // spec.preflight.ignoreErrors takes.
 const (
 	CheckConnection       = "Connection"
+	CheckHostKey          = "HostKey"
+	CheckLogin            = "Login"
+	CheckSudo             = "Sudo"
 	CheckFacts            = "Facts"
 	CheckOS               = "OS"
 	CheckArchitecture     = "Architecture"
@@ -53,16 +56,19 @@ const (
 func Names() []string {
 	var names []string
 	for _, n := range order {
-		if n != CheckConnection {
+		if !slices.Contains(unignorable, n) {
 			names = append(names, n)
 		}
 	}
 	return names
 }
 
+// unignorable are the checks without which nothing can be done with a host.
+var unignorable = []string{CheckConnection, CheckHostKey, CheckLogin, CheckSudo, CheckFacts}
+
 // order is the order of a host's findings in a report.
 var order = []string{
-	CheckConnection, CheckFacts, CheckOS, CheckArchitecture, CheckSystemd, CheckCores, CheckMemory,
+	CheckConnection, CheckHostKey, CheckLogin, CheckSudo, CheckFacts, CheckOS, CheckArchitecture, CheckSystemd, CheckCores, CheckMemory,
 	CheckReadOnlyRoot, CheckTools, CheckDisk, CheckInodes, CheckFsync, CheckSwap, CheckKernelModules,
 	CheckIPForward, CheckConntrack, CheckCgroups, CheckInternalAddress, CheckVIPSubnet, CheckPorts,
 	CheckForeignFiles, CheckClusterCA, CheckContainerRuntime, CheckFirewall, CheckSELinux, CheckTime,

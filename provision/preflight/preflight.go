@@ -6,11 +6,8 @@ package preflight
 import (
 	"context"
 	_ "embed"
-	"errors"
-	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -85,11 +82,7 @@ func gather(ctx context.Context, c *inventory.Cluster, hosts map[string]host.Rea
 	for i, h := range c.Spec.Hosts {
 		reader, refusal := hosts[h.Name], opt.ConnectErrors[h.Name]
 		if refusal != nil || reader == nil {
-			seen := "no connection"
-			if refusal != nil {
-				seen = refusal.Error()
-			}
-			found[i] = named(h.Name, CheckConnection, fail(seen, "a root shell over SSH", ""))
+			found[i] = []Finding{decideConnection(h.Name, refusal)}
 			continue
 		}
 		g.Go(func() error {
@@ -177,22 +170,4 @@ func sortFindings(findings []Finding, c *inventory.Cluster) {
 		}
 		return rank[a.Check] - rank[b.Check]
 	})
-}
-
-// brief is an error in one line of a table, without the script that it may quote.
-func brief(err error) string {
-	const longest = 200
-	if errors.Is(err, context.DeadlineExceeded) {
-		return "no answer in time"
-	}
-	text := err.Error()
-	var run *host.RunError
-	if errors.As(err, &run) {
-		text = fmt.Sprintf("exit code %d: %s", run.Code, run.Stderr)
-	}
-	text = strings.Join(strings.Fields(text), " ")
-	if len(text) > longest {
-		text = "... " + strings.ToValidUTF8(text[len(text)-longest:], "")
-	}
-	return text
 }

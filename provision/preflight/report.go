@@ -117,10 +117,10 @@ func count(n int, what string) string {
 }
 
 // demote turns the errors that the inventory ignores by name into warnings. A
-// host without a connection stays an error: nothing can be done with it.
+// host that cannot be asked stays an error: nothing can be done with it.
 func demote(findings []Finding, ignore []string) {
 	for i, f := range findings {
-		if f.Severity != Error || f.Check == CheckConnection {
+		if f.Severity != Error || slices.Contains(unignorable, f.Check) {
 			continue
 		}
 		if slices.ContainsFunc(ignore, func(name string) bool { return strings.EqualFold(name, f.Check) }) {
