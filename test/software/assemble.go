@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path"
 	"path/filepath"
 	"slices"
@@ -97,7 +98,8 @@ func binaries(p parts) []bundle.Source {
 		}
 	}
 	const bin = "/usr/local/bin"
-	add(p.kubernetes, bundle.KindBinary, bin, nodes, "kubeadm", "kubelet", "kubectl")
+	add(p.kubernetes, bundle.KindBinary, bin, nodes, "kubeadm", "kubelet")
+	add(p.kubernetes, bundle.KindBinary, bin, masters, "kubectl")
 	add(p.containerd, bundle.KindBinary, bin, nodes, p.containerd.names()...)
 	add(p.etcd, bundle.KindBinary, bin, masters, "etcdctl", "etcdutl")
 	add(p.cni, bundle.KindCNIPlugin, "/opt/cni/bin", nodes, p.cni.names()...)
@@ -107,11 +109,11 @@ func binaries(p parts) []bundle.Source {
 
 // packageSources are the debs of all roles; one that two roles need is there once.
 func packageSources(ctx context.Context, a *apt) ([]bundle.Source, error) {
-	onNodes, err := a.packages(ctx, bareHost, nodePackages)
+	onNodes, err := a.packages(ctx, true, nodePackages)
 	if err != nil {
 		return nil, err
 	}
-	onBalancers, err := a.packages(ctx, bareHost, balancerPackages)
+	onBalancers, err := a.packages(ctx, true, balancerPackages)
 	if err != nil {
 		return nil, err
 	}
@@ -153,12 +155,10 @@ func (w *workshop) checkVersions(ctx context.Context, r release, p parts) error 
 		{"v" + flannelVersion, []string{p.flannel.file("flanneld"), "--version"}},
 		{"pause " + r.pauseTag + "\n", []string{p.pause.file("pause"), "-v"}},
 	} {
-		out, err := output(ctx, "", c.argv...)
-		if err != nil {
-			return err
-		}
-		if !strings.Contains(out, c.want) {
-			return fmt.Errorf("%s says %q, want %q", strings.Join(c.argv, " "), strings.TrimSpace(out), c.want)
+		// Some say it on standard output, some (flanneld) on standard error.
+		out, err := exec.CommandContext(ctx, c.argv[0], c.argv[1:]...).CombinedOutput()
+		if err != nil || !strings.Contains(string(out), c.want) {
+			return fmt.Errorf("%s says %q (%v), want %q", strings.Join(c.argv, " "), out, err, c.want)
 		}
 	}
 	return nil

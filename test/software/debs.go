@@ -35,6 +35,7 @@ type deb struct{ name, version, arch, file string }
 type apt struct {
 	dir, debs string
 	say       func(string, ...any)
+	bare      []deb // what a bare host has; asked once
 }
 
 func (w *workshop) openApt() (*apt, error) {
@@ -62,40 +63,47 @@ func (a *apt) run(ctx context.Context, dir, command string, args ...string) (str
 	return capture(cmd)
 }
 
-// packages returns the debs that the names need and a host with base does not
-// have, downloaded. Lists that have grown old fail the download: they are
-// fetched again, once.
-func (a *apt) packages(ctx context.Context, base, names []string) ([]deb, error) {
-	debs, err := a.fetch(ctx, base, names)
+// packages returns the debs that the names need, downloaded, without those that
+// a bare host has if onBare. Lists that have grown old fail the download: they
+// are fetched again, once.
+func (a *apt) packages(ctx context.Context, onBare bool, names []string) ([]deb, error) {
+	debs, err := a.fetch(ctx, onBare, names)
 	if err == nil || ctx.Err() != nil {
 		return debs, err
 	}
 	a.say("apt-get update")
 	// A source that is unreachable is not necessarily one that we need.
 	_, updateErr := a.run(ctx, "", "apt-get", "update")
-	if debs, err = a.fetch(ctx, base, names); err != nil {
+	a.bare = nil
+	if debs, err = a.fetch(ctx, onBare, names); err != nil {
 		return nil, errors.Join(err, updateErr)
 	}
 	return debs, nil
 }
 
-func (a *apt) fetch(ctx context.Context, base, names []string) ([]deb, error) {
-	var have []deb
-	if len(base) > 0 {
-		essential, err := a.essential(ctx)
+func (a *apt) fetch(ctx context.Context, onBare bool, names []string) ([]deb, error) {
+	if !onBare {
+		all, err := a.closure(ctx, names)
 		if err != nil {
 			return nil, err
 		}
-		base = append(essential, base...)
-		if have, err = a.closure(ctx, base); err != nil {
-			return nil, err
-		}
+		return all, a.download(ctx, all)
 	}
-	all, err := a.closure(ctx, append(slices.Clone(base), names...))
+	essential, err := a.essential(ctx)
 	if err != nil {
 		return nil, err
 	}
-	missing := slices.DeleteFunc(all, func(d deb) bool { return slices.Contains(have, d) })
+	base := append(essential, bareHost...)
+	if a.bare == nil {
+		if a.bare, err = a.closure(ctx, base); err != nil {
+			return nil, err
+		}
+	}
+	all, err := a.closure(ctx, append(base, names...))
+	if err != nil {
+		return nil, err
+	}
+	missing := slices.DeleteFunc(all, func(d deb) bool { return slices.Contains(a.bare, d) })
 	return missing, a.download(ctx, missing)
 }
 
@@ -117,29 +125,33 @@ func (a *apt) essential(ctx context.Context) ([]string, error) {
 	return names, nil
 }
 
-// closure returns the packages and all that they depend on, sorted. apt's
-// simulation says "Inst NAME (VERSION ORIGIN [ARCH])".
+// closure returns the packages and all that they depend on, sorted.
 func (a *apt) closure(ctx context.Context, names []string) ([]deb, error) {
 	out, err := a.run(ctx, "", "apt-get", append([]string{"-s", "--no-install-recommends", "install"}, names...)...)
 	if err != nil {
 		return nil, err
 	}
+	return parseSimulation(out), nil
+}
+
+// parseSimulation reads "Inst NAME (VERSION ORIGIN... [ARCH])", which packages
+// still to be configured may follow in brackets.
+func parseSimulation(out string) []deb {
 	var debs []deb
 	for line := range strings.Lines(out) {
 		f := strings.Fields(line)
-		if len(f) < 4 || f[0] != "Inst" {
+		if len(f) < 4 || f[0] != "Inst" || !strings.HasPrefix(f[2], "(") {
 			continue
 		}
-		arch := strings.Trim(f[len(f)-1], "[])")
-		for _, field := range f { // more may follow the architecture
-			if strings.HasPrefix(field, "[") && strings.HasSuffix(field, "])") {
-				arch = strings.Trim(field, "[])")
+		for _, field := range f[3:] {
+			if arch, ok := strings.CutSuffix(field, "])"); ok {
+				debs = append(debs, deb{name: f[1], version: f[2][1:], arch: strings.TrimPrefix(arch, "[")})
+				break
 			}
 		}
-		debs = append(debs, deb{name: f[1], version: strings.TrimPrefix(f[2], "("), arch: arch})
 	}
 	slices.SortFunc(debs, func(x, y deb) int { return strings.Compare(x.name, y.name) })
-	return debs, nil
+	return debs
 }
 
 // download fetches what is not in the cache and fills in the files.
@@ -171,7 +183,7 @@ func (a *apt) download(ctx context.Context, debs []deb) error {
 // the files of the packages without documentation, and the names that Debian's
 // alternatives would make.
 func (w *workshop) iptablesRoot(ctx context.Context, a *apt) (string, error) {
-	debs, err := a.packages(ctx, nil, imagePackages)
+	debs, err := a.packages(ctx, false, imagePackages)
 	if err != nil {
 		return "", err
 	}

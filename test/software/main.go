@@ -78,6 +78,7 @@ type workshop struct {
 	arch  string
 	lock  *os.File
 	began time.Time
+	log   io.Writer // progress
 }
 
 // openWorkshop finds the checkout and takes the cache's lock, so that two runs
@@ -103,7 +104,7 @@ func openWorkshop(ctx context.Context) (*workshop, error) {
 			return nil, err
 		}
 	}
-	w := &workshop{root: strings.TrimSpace(root), cache: cache, arch: runtime.GOARCH, began: time.Now()}
+	w := &workshop{root: strings.TrimSpace(root), cache: cache, arch: runtime.GOARCH, began: time.Now(), log: os.Stderr}
 	if w.lock, err = os.OpenFile(filepath.Join(cache, "lock"), os.O_RDWR|os.O_CREATE, 0o644); err != nil {
 		return nil, err
 	}
@@ -120,9 +121,9 @@ func openWorkshop(ctx context.Context) (*workshop, error) {
 
 func (w *workshop) close() { w.lock.Close() }
 
-// say reports progress on standard error.
+// say reports progress.
 func (w *workshop) say(format string, args ...any) {
-	fmt.Fprintf(os.Stderr, "[%4.0fs] %s\n", time.Since(w.began).Seconds(), fmt.Sprintf(format, args...))
+	fmt.Fprintf(w.log, "[%4.0fs] %s\n", time.Since(w.began).Seconds(), fmt.Sprintf(format, args...))
 }
 
 // output runs a command in dir and returns its standard output; its standard
