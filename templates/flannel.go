@@ -38,7 +38,11 @@ func Flannel(c *inventory.Cluster) ([]byte, error) {
 		&corev1.Namespace{
 			TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"},
 			// It configures the host's network; "baseline" would refuse that.
-			ObjectMeta: metav1.ObjectMeta{Name: flannelNamespace, Labels: map[string]string{"pod-security.kubernetes.io/enforce": "privileged"}},
+			ObjectMeta: metav1.ObjectMeta{Name: flannelNamespace, Labels: map[string]string{
+				"pod-security.kubernetes.io/enforce": "privileged",
+				"pod-security.kubernetes.io/audit":   "privileged",
+				"pod-security.kubernetes.io/warn":    "privileged",
+			}},
 		},
 		&corev1.ServiceAccount{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "ServiceAccount"}, ObjectMeta: meta},
 		flannelClusterRole(unscoped),
