@@ -12,6 +12,7 @@ import (
 
 func newApply() *cobra.Command {
 	var output string
+	var verbose bool
 	c := inventoryArg(&cobra.Command{
 		Use:   "apply INVENTORY",
 		Short: "Bring the hosts to what the inventory says",
@@ -24,6 +25,7 @@ before and after each, and its table is shown.`,
 		Example: "  ha-install apply inventory.yaml",
 	})
 	outputFlag(c, &output, "text", "json")
+	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "show the output of long commands too (kubeadm)")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		cluster, base, err := load(c, args[0])
 		if err != nil {
@@ -32,7 +34,7 @@ before and after each, and its table is shown.`,
 		began := time.Now()
 		site := provision.Connect(c.Context(), cluster, base, provision.SSH)
 		defer site.Close()
-		report := newReporter(c.OutOrStdout(), output)
+		report := newReporter(c.OutOrStdout(), output, verbose)
 		run := &phase.Runner{Events: report.event}
 		if err := provision.Apply(c.Context(), site, run); err != nil {
 			return err

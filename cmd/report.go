@@ -14,6 +14,7 @@ import (
 type reporter struct {
 	out   io.Writer
 	json  *json.Encoder // nil for text
+	lines bool          // show the output of long commands
 	times []phaseTime
 }
 
@@ -25,8 +26,8 @@ type phaseTime struct {
 	did   bool
 }
 
-func newReporter(out io.Writer, format string) *reporter {
-	r := &reporter{out: out}
+func newReporter(out io.Writer, format string, lines bool) *reporter {
+	r := &reporter{out: out, lines: lines}
 	if format == "json" {
 		r.json = json.NewEncoder(out)
 	}
@@ -55,7 +56,9 @@ func (r *reporter) event(e phase.Event) {
 	case phase.Undoing:
 		fmt.Fprintf(r.out, "%s  undo     %-26s after: %s\n", at, who, e.Message)
 	case phase.Output:
-		fmt.Fprintf(r.out, "%s           %-26s | %s\n", at, who, e.Message)
+		if r.lines {
+			fmt.Fprintf(r.out, "%s           %-26s | %s\n", at, who, e.Message)
+		}
 	case phase.Notice:
 		fmt.Fprintf(r.out, "\n%s\n", indentBlock(e.Message))
 	}

@@ -194,7 +194,7 @@ func (a *apply) withToken(ctx context.Context, ih inventory.Host, do func(host.H
 	if err != nil {
 		return err
 	}
-	discovery, err := templates.DiscoveryKubeconfig(a.Cluster, "https://"+a.endpoint(), a.secrets.ca.CAPEM(), token)
+	discovery, err := templates.DiscoveryKubeconfig(a.Cluster, a.endpoint(), a.secrets.ca.CAPEM(), token)
 	if err != nil {
 		return err
 	}

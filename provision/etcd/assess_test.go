@@ -64,6 +64,18 @@ func TestAssess(t *testing.T) {
 			v.Via = "cp-1"
 			v.Attempts = []Attempt{{Via: "cp-3", Outcome: VantageDown, Err: "no route"}}
 		})}, Pass, 3, 1, 3, MemberHealthy, "ssh: no route; answers through cp-1"},
+		{"a wiped member that serves an empty cluster under its old IDs is SPLIT", 3, []fault{func(o *Observation) {
+			for i := range o.Views {
+				o.Views[i].First.Leader, o.Views[i].Last.Leader = 2, 2
+			}
+			w := &o.Views[0]
+			w.Last.Leader, w.Last.Term, w.Last.AppliedIndex, w.Local, w.Agreed = 1, 2, 9, listOf(1), listOf(1)
+		}, history("leader:cp-1")}, Split, 2, 0, 1, MemberIsolated, "cp-1 follows leader 1 at term 2"},
+		{"a missing client certificate is not SSH being down", 3, []fault{edit(3, func(v *View) {
+			v.Via = "cp-1"
+			v.Attempts = []Attempt{{Via: "cp-3", Outcome: NoCertificate, Err: "cp-3: etcd client certificate: file does not exist"}}
+		})}, Pass, 3, 1, 3, MemberHealthy, "certificate: file does not exist; answers through cp-1"},
+		{"members that we cannot verify prove nothing", 3, []fault{unverified(1), unverified(2), unverified(3), noWrite}, Unknown, 0, -2, 1, MemberUnverified, "tls: unknown authority"},
 		{"a slow read warns", 3, []fault{edit(2, func(v *View) { v.Linearizable.Latency = 150 * time.Millisecond })}, Pass, 3, 1, 2, MemberHealthy, "cp-2: a linearizable read took 150ms"},
 		{"a database at 80 % of its quota warns", 3, []fault{edit(2, func(v *View) { v.Last.DBSize = 8 << 30 / 10 * 8 })}, Pass, 3, 1, 0, "", ""},
 		{"a host that is no member yet is absent", 2, []fault{func(o *Observation) {

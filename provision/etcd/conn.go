@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -150,8 +151,12 @@ func reason(err error) string {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return "timeout"
 	}
+	msg := err.Error()
 	if s, ok := status.FromError(err); ok {
-		return s.Message()
+		msg = s.Message()
 	}
-	return err.Error()
+	if _, after, found := strings.Cut(msg, "authentication handshake failed: "); found {
+		msg = strings.TrimSuffix(after, `"`)
+	}
+	return msg
 }

@@ -82,6 +82,10 @@ func hung(i int) fault {
 	return silence(i, 5*time.Second, Attempt{Via: name(i), Outcome: Hung})
 }
 
+func unverified(i int) fault {
+	return silence(i, time.Second, Attempt{Via: name(i), Outcome: Rejected, Err: "tls: unknown authority"})
+}
+
 func edit(i int, f func(*View)) fault {
 	return func(o *Observation) { f(&o.Views[i-1]) }
 }

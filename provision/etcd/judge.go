@@ -119,15 +119,13 @@ func (a *assessment) isVoter(id MemberID) bool {
 func unanswered(v *View, deadFor time.Duration) (MemberState, string) {
 	var own string
 	witnesses := map[Outcome][]string{}
-	var downVantages, hung, rejected []string
+	var hung, rejected []string
 	for _, t := range v.Attempts {
 		isOwn := t.Via == v.Host && v.Host != ""
 		switch {
-		case t.Outcome == VantageDown, isOwn && t.Outcome == TimedOut:
+		case t.Outcome == VantageDown, t.Outcome == NoCertificate, isOwn && t.Outcome == TimedOut:
 			if isOwn {
-				own = "ssh: " + t.Err
-			} else {
-				downVantages = append(downVantages, t.Via)
+				own = ownText(t)
 			}
 		case t.Outcome == Hung:
 			hung = append(hung, t.Via)
@@ -147,7 +145,7 @@ func unanswered(v *View, deadFor time.Duration) (MemberState, string) {
 	}
 	switch {
 	case len(rejected) > 0:
-		return MemberFailing, strings.Join(append(why, "asked from "+strings.Join(rejected, "; ")), "; ")
+		return MemberUnverified, strings.Join(append(why, "asked from "+strings.Join(rejected, "; ")), "; ")
 	case len(hung) > 0:
 		return MemberHung, strings.Join(append(why, fmt.Sprintf("port open, no answer seen from %s%s", strings.Join(hung, ", "), lasting)), "; ")
 	case len(witnesses) > 0:
@@ -172,13 +170,22 @@ func ownHostDown(v *View) bool {
 	return false
 }
 
+// ownText says what failed on the member's own host.
+func ownText(t Attempt) string {
+	switch t.Outcome {
+	case VantageDown, TimedOut:
+		return "ssh: " + t.Err
+	case NoCertificate:
+		return t.Err
+	default:
+		return fmt.Sprintf("%s on its own host", t.Outcome)
+	}
+}
+
 func ownFailure(v *View) string {
 	for _, t := range v.Attempts {
 		if t.Via == v.Host {
-			if t.Outcome == VantageDown || t.Outcome == TimedOut {
-				return "ssh: " + t.Err
-			}
-			return fmt.Sprintf("%s on its own host", t.Outcome)
+			return ownText(t)
 		}
 	}
 	return "not asked on its own host"

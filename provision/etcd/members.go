@@ -3,6 +3,7 @@ package etcd
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"slices"
 	"strings"
 	"sync"
@@ -104,7 +105,11 @@ func (m *Members) reach(ctx context.Context, url string, via Target) (*conn, *St
 	}
 	c, err := connect(ctx, url, via)
 	if err != nil {
-		// The certificate is read over the host's own connection.
+		// The certificate is read over the host's own connection; that it is
+		// missing was said by a host that works.
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, nil, Attempt{Via: via.Name, Outcome: NoCertificate, Err: err.Error()}
+		}
 		return nil, nil, Attempt{Via: via.Name, Outcome: VantageDown, Err: reason(err)}
 	}
 	s, err := c.status(ctx)

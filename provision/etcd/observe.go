@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"sync"
@@ -8,9 +9,6 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
-
-// hedge is how long a host's own connection has before others are asked too.
-const hedge = 500 * time.Millisecond
 
 // catchUpBudget is how long a follower may need to apply what the leader had.
 const catchUpBudget = 500 * time.Millisecond
@@ -28,6 +26,19 @@ func (m *Members) Look(ctx context.Context, o Options) Verdict {
 		m.remember(v.Sample())
 	}
 	return v
+}
+
+// Judge looks once, and once more an election timeout later if the first look
+// may have caught a change under way. It is for reports; a mutation needs Gate.
+func (m *Members) Judge(ctx context.Context, o Options) Verdict {
+	v := m.Look(ctx, o)
+	if v.State == Pass || v.State == Split || v.State == Degraded && len(v.Disagrees) == 0 {
+		return v
+	}
+	if pause(ctx, ElectionTimeout) != nil {
+		return v
+	}
+	return m.Look(ctx, o)
 }
 
 // Observe asks every member at once. It takes no longer than about six
@@ -69,6 +80,7 @@ func (m *Members) Observe(ctx context.Context, o Options) Observation {
 func (m *Members) view(ctx context.Context, t Target, led chan<- *conn) (View, *conn) {
 	v := View{Host: t.Name, PeerURL: t.PeerURL}
 	c, first := m.find(ctx, t, &v)
+	m.inOrder(v.Attempts)
 	if c != nil {
 		v.First = first
 		if first.Leader != 0 && !first.Learner {
@@ -80,78 +92,12 @@ func (m *Members) view(ctx context.Context, t Target, led chan<- *conn) (View, *
 	return v, c
 }
 
-// find gets a connection to a target's member. The own connection is given a
-// head start; then every other host is a vantage point, all at once, so that
-// "SSH is down" and "etcd is down" can be told apart.
-func (m *Members) find(ctx context.Context, t Target, v *View) (*conn, *Status) {
-	type answer struct {
-		c *conn
-		s *Status
-		a Attempt
+// inOrder sorts attempts as the inventory has the hosts, not as they ended.
+func (m *Members) inOrder(attempts []Attempt) {
+	order := func(a Attempt) int {
+		return slices.IndexFunc(m.targets, func(t Target) bool { return t.Name == a.Via })
 	}
-	own := make(chan answer, 1)
-	go func() {
-		c, s, a := m.reach(ctx, t.ClientURL, t)
-		own <- answer{c, s, a}
-	}()
-	start := hedge
-	if m.wasDown(t.PeerURL) {
-		start = 0
-	}
-	timer := time.NewTimer(start)
-	defer timer.Stop()
-	var ownDone bool
-	take := func(a answer) bool {
-		if a.c == nil {
-			v.Attempts = append(v.Attempts, a.a)
-			return false
-		}
-		if a.a.Via != t.Name {
-			v.Via = a.a.Via
-		}
-		return true
-	}
-	select {
-	case a := <-own:
-		ownDone = true
-		if take(a) {
-			return a.c, a.s
-		}
-		if a.a.Outcome == Refused || a.a.Outcome == Rejected {
-			return nil, nil // its own host is witness enough
-		}
-	case <-timer.C:
-	}
-	others := make(chan answer, len(m.targets))
-	asked := 0
-	for _, via := range m.targets {
-		if via.Name != t.Name {
-			asked++
-			go func() {
-				c, s, a := m.reach(ctx, t.remoteURL(), via)
-				others <- answer{c, s, a}
-			}()
-		}
-	}
-	for asked > 0 || !ownDone {
-		select {
-		case a := <-own:
-			ownDone = true
-			if take(a) {
-				v.Via = ""
-				return a.c, a.s
-			}
-		case a := <-others:
-			asked--
-			if take(a) {
-				if !ownDone {
-					v.Attempts = append(v.Attempts, Attempt{Via: t.Name, Outcome: TimedOut, Err: "slow or down"})
-				}
-				return a.c, a.s
-			}
-		}
-	}
-	return nil, nil
+	slices.SortStableFunc(attempts, func(a, b Attempt) int { return cmp.Compare(order(a), order(b)) })
 }
 
 // details asks an answering member everything else, in parallel, and its
@@ -247,23 +193,17 @@ func (m *Members) ghosts(views []View) []Listed {
 func (m *Members) ghostView(ctx context.Context, g Listed) (View, *conn) {
 	v := View{PeerURL: g.PeerURLs[0]}
 	ghost := Target{PeerURL: g.PeerURLs[0]}
-	url := ghost.remoteURL()
 	if len(g.ClientURLs) > 0 {
-		url = g.ClientURLs[0]
+		ghost.RemoteURL = g.ClientURLs[0]
 	}
-	for _, via := range m.targets {
-		c, s, a := m.reach(ctx, url, via)
-		if c == nil {
-			v.Attempts = append(v.Attempts, a)
-			continue
-		}
-		v.Via, v.First = via.Name, s
+	c, first := m.find(ctx, ghost, &v)
+	m.inOrder(v.Attempts)
+	if c != nil {
+		v.First = first
 		m.details(ctx, c, &v)
-		v.DownSince = m.downSince(v.PeerURL, v.Last != nil)
-		return v, c
 	}
-	v.DownSince = m.downSince(v.PeerURL, false)
-	return v, nil
+	v.DownSince = m.downSince(v.PeerURL, v.Last != nil)
+	return v, c
 }
 
 func text(err error) string {

@@ -15,24 +15,71 @@ const probePrefix = "/ha-install/probe/"
 
 const probeTTL = 15 // seconds
 
-// askOnce takes what goes through quorum, once, from the first member with a
-// leader; if it fails there, from the next one that comes.
+// onceHedge is how long a request through quorum may be out before it is made
+// again: etcd drops what was on its way to a leader that died, and says nothing.
+const onceHedge = 1500 * time.Millisecond
+
+// onceResult is what is asked once for the whole cluster.
+type onceResult struct {
+	alarms   []Alarm
+	alarmErr error
+	write    *Write
+}
+
+func (r onceResult) ok() bool {
+	return r.alarmErr == nil && (r.write == nil || r.write.Err == "" || len(r.alarms) > 0)
+}
+
+// askOnce takes what goes through quorum once, from the first member with a
+// leader; if it fails or is slow there, from the next one that comes.
 func (m *Members) askOnce(ctx context.Context, led <-chan *conn, obs *Observation) {
 	obs.AlarmErr = "no member has a leader"
-	for c := range led {
-		var wg sync.WaitGroup
-		var alarms []Alarm
-		var alarmErr error
-		wg.Go(func() { alarms, alarmErr = c.alarms(ctx) })
-		if !obs.ReadOnly {
-			wg.Go(func() { obs.Write = c.write(ctx) })
-		}
-		wg.Wait()
-		obs.Alarms, obs.AlarmErr = alarms, text(alarmErr)
-		if alarmErr == nil && (obs.Write == nil || obs.Write.Err == "" || len(alarms) > 0) {
-			return
+	c, ok := <-led
+	if !ok {
+		return
+	}
+	results := make(chan onceResult, len(m.targets)+2)
+	running, hedged := 0, c
+	start := func(c *conn) {
+		running++
+		go func() { results <- c.once(ctx, obs.ReadOnly) }()
+	}
+	start(c)
+	slow := time.NewTimer(onceHedge)
+	defer slow.Stop()
+	for running > 0 {
+		select {
+		case r := <-results:
+			running--
+			obs.Alarms, obs.AlarmErr, obs.Write = r.alarms, text(r.alarmErr), r.write
+			if r.ok() {
+				return
+			}
+			if c, ok := <-led; ok {
+				start(c)
+			}
+		case <-slow.C:
+			select {
+			case c, ok := <-led:
+				if ok {
+					hedged = c
+				}
+			default:
+			}
+			start(hedged)
 		}
 	}
+}
+
+func (c *conn) once(ctx context.Context, readOnly bool) onceResult {
+	var r onceResult
+	var wg sync.WaitGroup
+	wg.Go(func() { r.alarms, r.alarmErr = c.alarms(ctx) })
+	if !readOnly {
+		wg.Go(func() { r.write = c.write(ctx) })
+	}
+	wg.Wait()
+	return r
 }
 
 // alarms says which member bears which alarm. Status shows every alarm on

@@ -77,6 +77,8 @@ const (
 	Hung        Outcome = "hung"         // connected, but no answer came
 	Rejected    Outcome = "rejected"     // connected, but TLS or the request failed
 	VantageDown Outcome = "vantage down" // the host we wanted to look from does not work
+	// NoCertificate: the host works but has no client certificate to look with.
+	NoCertificate Outcome = "no client certificate"
 )
 
 // Attempt is one try to reach a member.

@@ -40,6 +40,7 @@ const (
 	MemberDiverged    MemberState = "diverged"    // its list or its data differ
 	MemberAlarm       MemberState = "alarm"       // an alarm bears its ID
 	MemberFailing     MemberState = "failing"     // answers, but a read of its own fails
+	MemberUnverified  MemberState = "unverified"  // its port is open, but TLS or the request failed
 	MemberHung        MemberState = "hung"        // its port is open, no answer comes
 	MemberDead        MemberState = "dead"        // from every vantage point
 	MemberUnreachable MemberState = "unreachable" // by us; no other vantage point to confirm it

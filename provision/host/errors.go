@@ -198,6 +198,7 @@ func sudoError(host, user, stderr string) *SudoError {
 	case strings.Contains(line, "is not in the sudoers file"), strings.Contains(line, "is not allowed to execute"),
 		strings.Contains(line, "may not run sudo"):
 		e.Reason = SudoDenied
+		e.Detail, _, _ = strings.Cut(first, " '/") // the command is long and ours
 	default:
 		return nil
 	}

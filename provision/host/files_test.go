@@ -21,7 +21,7 @@ func TestUploadPutsAFileInPlaceOnce(t *testing.T) {
 	for _, user := range []string{"root", "ops"} {
 		t.Run(user, func(t *testing.T) {
 			ctx := testContext(t)
-			h, _ := dial(t, sshd.Options{Shims: sshd.Shims(t)}, user)
+			h, _ := dial(t, sshd.Options{}, user)
 			name := filepath.Join(t.TempDir(), "new", "dir's", "file \"x\"")
 			f := File{Path: name, Mode: 0o640, Content: []byte("content\n")}
 			if changed, err := h.Upload(ctx, f); err != nil || !changed {

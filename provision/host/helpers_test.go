@@ -30,6 +30,9 @@ func configFor(t testing.TB, s *sshd.Server, user string) Config {
 // dial connects to a new server; its steps stay in a temporary directory.
 func dial(t testing.TB, opts sshd.Options, user string) (*SSH, *sshd.Server) {
 	t.Helper()
+	if opts.Shims == "" {
+		opts.Shims = sshd.Shims(t)
+	}
 	s := sshd.New(t, opts)
 	h, err := Dial(testContext(t), configFor(t, s, user))
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 )
 
 func TestStepGivesOutputAndResult(t *testing.T) {
-	h, _ := dial(t, sshd.Options{Shims: sshd.Shims(t)}, "ops")
+	h, _ := dial(t, sshd.Options{}, "ops")
 	var lines []string
 	res, err := h.Step(testContext(t), Step{
 		ID: "one", Argv: []string{"sh", "-c", `printf 'a $HOME %%h\nb\nc'; echo >&2; echo "$GREETING"`},
@@ -33,7 +33,7 @@ func TestStepGivesOutputAndResult(t *testing.T) {
 }
 
 func TestStepThatFailsGivesItsCodeAndItsLastWords(t *testing.T) {
-	h, _ := dial(t, sshd.Options{Shims: sshd.Shims(t)}, "root")
+	h, _ := dial(t, sshd.Options{}, "root")
 	for id, c := range map[string]struct {
 		argv   []string
 		code   int
@@ -56,7 +56,7 @@ func TestStepThatFailsGivesItsCodeAndItsLastWords(t *testing.T) {
 
 func TestStepRunsOnceForAnID(t *testing.T) {
 	ctx := testContext(t)
-	h, _ := dial(t, sshd.Options{Shims: sshd.Shims(t)}, "root")
+	h, _ := dial(t, sshd.Options{}, "root")
 	count := filepath.Join(t.TempDir(), "count")
 	s := Step{ID: "once", Argv: []string{"sh", "-c", "echo run >>" + count + "; echo done; exit 3"}}
 	first, _ := h.Step(ctx, s)
@@ -72,7 +72,7 @@ func TestStepRunsOnceForAnID(t *testing.T) {
 }
 
 func TestStepGoesOnWhenTheConnectionDrops(t *testing.T) {
-	h, s := dial(t, sshd.Options{Shims: sshd.Shims(t)}, "ops")
+	h, s := dial(t, sshd.Options{}, "ops")
 	gate := filepath.Join(t.TempDir(), "gate")
 	var lines []string
 	res, err := h.Step(testContext(t), Step{
@@ -97,7 +97,7 @@ func TestStepGoesOnWhenTheConnectionDrops(t *testing.T) {
 }
 
 func TestStepOutlivesItsWaiterAndIsPickedUp(t *testing.T) {
-	h, _ := dial(t, sshd.Options{Shims: sshd.Shims(t)}, "root")
+	h, _ := dial(t, sshd.Options{}, "root")
 	gate := filepath.Join(t.TempDir(), "gate")
 	s := Step{ID: "pick-up", Argv: []string{"sh", "-c", "echo begun; until [ -e " + gate + " ]; do sleep 0.05; done; echo ended"}}
 	ctx, cancel := context.WithCancel(testContext(t))
@@ -117,7 +117,7 @@ func TestStepOutlivesItsWaiterAndIsPickedUp(t *testing.T) {
 }
 
 func TestStepWhoseHostRebooted(t *testing.T) {
-	h, _ := dial(t, sshd.Options{Shims: sshd.Shims(t)}, "root")
+	h, _ := dial(t, sshd.Options{}, "root")
 	dir := filepath.Join(h.stepsDir, "old")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
@@ -133,7 +133,7 @@ func TestStepWhoseHostRebooted(t *testing.T) {
 }
 
 func TestStepThatLeftNoResult(t *testing.T) {
-	h, _ := dial(t, sshd.Options{Shims: sshd.Shims(t)}, "root")
+	h, _ := dial(t, sshd.Options{}, "root")
 	res, err := h.Step(testContext(t), Step{ID: "gone", Argv: []string{"sh", "-c", "echo bye; rm " + h.stepsDir + "/gone/end"}})
 	var lost *StepLostError
 	if !errors.As(err, &lost) || string(res.Output) != "bye\n" {
@@ -142,7 +142,7 @@ func TestStepThatLeftNoResult(t *testing.T) {
 }
 
 func TestStepPromptly(t *testing.T) {
-	h, _ := dial(t, sshd.Options{Shims: sshd.Shims(t)}, "root")
+	h, _ := dial(t, sshd.Options{}, "root")
 	began := time.Now()
 	if _, err := h.Step(testContext(t), Step{ID: "quick", Argv: []string{"sleep", "0.2"}}); err != nil {
 		t.Fatal(err)

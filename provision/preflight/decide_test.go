@@ -157,7 +157,7 @@ var hostRows = []hostRow{
 	}, "", ""},
 	{"a port that is taken names the process", "cp-1", func(_ *inventory.Cluster, f *Facts, _ *Options) {
 		f.Listeners = []Listener{{Port: 6443, Process: "nginx (pid 7)"}, {Port: 2379}}
-	}, "Ports error, Ports error", "6443 is taken by nginx (pid 7)"},
+	}, "Ports error", "6443 by nginx (pid 7), 2379 by a process that is not known"},
 	{"the ports of this cluster's own processes are fine", "cp-1", func(_ *inventory.Cluster, f *Facts, _ *Options) {
 		f.Listeners = []Listener{{Port: 6443, Process: "kube-apiserver (pid 7)"}, {Port: 10257, Process: "kube-controller (pid 8)"}}
 		f.Journal = "lab"
@@ -301,7 +301,9 @@ func TestDecideBetween(t *testing.T) {
 func subjects(c *inventory.Cluster, opt *Options, facts map[string]*Facts) []subject {
 	var all []subject
 	for _, h := range c.Spec.Hosts {
-		all = append(all, subject{cluster: c, opt: opt, host: h, facts: *facts[h.Name]})
+		if f := facts[h.Name]; f != nil {
+			all = append(all, subject{cluster: c, opt: opt, host: h, facts: *f})
+		}
 	}
 	return all
 }
@@ -348,7 +350,12 @@ func TestDecideEndpoint(t *testing.T) {
 		{"nobody at the VIP before the cluster exists", nil, silent, ""},
 		{"somebody answers before the cluster exists", nil, connected, "Endpoint error"},
 		{"a refusal says that a machine holds the VIP", nil, refused, "Endpoint error"},
-		{"our own balancer answers", func(_ *inventory.Cluster, f map[string]*Facts) { f["lb-1"].Journal = "lab" }, connected, ""},
+		{"our own balancer holds the VIP", func(_ *inventory.Cluster, f map[string]*Facts) {
+			f["lb-1"].Journal = "lab"
+			f["lb-1"].Addresses = append(f["lb-1"].Addresses, Address{"eth0", netip.MustParsePrefix("10.0.0.10/32")})
+		}, connected, ""},
+		{"somebody answers while our balancers do not hold the VIP", func(_ *inventory.Cluster, f map[string]*Facts) { f["lb-1"].Journal = "lab" }, connected, "Endpoint error"},
+		{"a balancer that could not be asked may be the one", func(_ *inventory.Cluster, f map[string]*Facts) { delete(f, "lb-2") }, connected, ""},
 		{"the VIP is on a host that is not ours", func(_ *inventory.Cluster, f map[string]*Facts) {
 			f["w-1"].Addresses = append(f["w-1"].Addresses, Address{"eth0", netip.MustParsePrefix("10.0.0.10/32")})
 		}, silent, "Endpoint error"},

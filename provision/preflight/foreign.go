@@ -38,7 +38,7 @@ func decideForeignFiles(s subject) []verdict {
 	case otherCA:
 		what = "files of a cluster with another CA (" + s.facts.CA[:12] + "): "
 	}
-	fix := "make sure that nothing needs them, then on the host: kubeadm reset, and move the files away"
+	fix := "if the host is a member of that cluster, take it out there first; then, on the host, kubeadm reset and move the files away"
 	if s.is(inventory.RoleLoadBalancer) && s.facts.Journal == "" {
 		return warn(what+listed(files, filesShown), "a balancer without a control plane", fix)
 	}

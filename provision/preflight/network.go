@@ -1,6 +1,7 @@
 package preflight
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -66,20 +67,16 @@ var ownProcesses = []string{"kube-apiserver", "etcd", "kubelet", "kube-controlle
 
 func decidePorts(s subject) []verdict {
 	wanted := portsOf(s.cluster, s.host.Role)
-	var out []verdict
+	var taken []string
 	for _, port := range wanted {
-		if l, taken := s.listener(port); taken {
-			process := l.Process
-			if process == "" {
-				process = "a process that is not known"
-			}
-			out = append(out, fail(fmt.Sprintf("%d is taken by %s", port, process), "a free port", "stop it, or use another host")...)
+		if l, found := s.listener(port); found {
+			taken = append(taken, fmt.Sprintf("%d by %s", port, cmp.Or(l.Process, "a process that is not known")))
 		}
 	}
-	if len(out) == 0 {
-		return ok("free or our own: %s", strings.Trim(fmt.Sprint(wanted), "[]"))
+	if len(taken) > 0 {
+		return fail("taken: "+strings.Join(taken, ", "), "free ports", "stop what listens there, or use another host")
 	}
-	return out
+	return ok("free or our own: %s", strings.Trim(fmt.Sprint(wanted), "[]"))
 }
 
 // listener finds who stands in the way on a port.

@@ -2,10 +2,18 @@ package preflight
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
 	"encoding/base64"
+	"encoding/hex"
+	"encoding/pem"
 	"errors"
 	"flag"
 	"fmt"
+	"math/big"
 	"net/netip"
 	"os"
 	"strings"
@@ -68,10 +76,45 @@ func TestAddressesWithoutIP(t *testing.T) {
 }
 
 func TestFingerprintIsOfTheCertificate(t *testing.T) {
-	// Bytes without a certificate stand for themselves.
-	if Fingerprint([]byte("a")) == Fingerprint([]byte("b")) || len(Fingerprint(nil)) != 64 {
-		t.Error("no fingerprint of plain bytes")
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
 	}
+	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(1)}, &x509.Certificate{}, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	sum := sha256.Sum256(der)
+	want := hex.EncodeToString(sum[:])
+	commented := append([]byte("# the company's CA\n"), append(plain, plain...)...)
+	if Fingerprint(plain) != want || Fingerprint(commented) != want {
+		t.Error("the same certificate in another file has another fingerprint")
+	}
+	if Fingerprint([]byte("a")) == Fingerprint([]byte("b")) || len(Fingerprint(nil)) != 64 {
+		t.Error("bytes without a certificate do not stand for themselves")
+	}
+}
+
+// Whatever a host says, it is judged without a panic.
+func FuzzParseFacts(f *testing.F) {
+	const clocks = "clock_begin=1795356117.5\nclock_end=1795356117.7\n"
+	f.Add(clocks + "disk=/ 1 2 3 4 /\naddr=2: eth0 inet 10.0.0.21/24\nlisten=6443 0100007F 1\n")
+	f.Add(clocks + "inet6=fd00 02 ff 00 80 eth0\nfib=|-- 10.0.0.1\nfib=/32 host LOCAL\nroute=eth0 0 0 0 0 0 0 FF\nca=YQ==\njournal=e30=\n")
+	c := testCluster()
+	f.Fuzz(func(t *testing.T, out string) {
+		facts, err := parseFacts([]byte(out), time.Unix(1795356117, 0), time.Unix(1795356118, 0))
+		if err != nil {
+			return
+		}
+		var all []subject
+		for _, h := range c.Spec.Hosts {
+			s := subject{cluster: c, opt: &Options{CAFingerprint: "x"}, host: h, facts: facts}
+			all = append(all, s)
+			decideHost(s)
+		}
+		decideBetween(all)
+	})
 }
 
 func TestFsyncThresholds(t *testing.T) {

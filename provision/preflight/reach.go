@@ -189,13 +189,11 @@ func unreached(mine []dial) []verdict {
 	return out
 }
 
-// decideEndpoint judges who answers at the endpoint. Before the cluster exists
-// nobody may, and even a refusal says that the address is somebody's.
+// decideEndpoint judges who answers at the endpoint. Only a balancer of ours
+// that holds the VIP may: anybody else has the address already, and even a
+// refusal says so.
 func decideEndpoint(c *inventory.Cluster, all []subject, dials []dial) []Finding {
-	v, exists := vip(c), false
-	for _, s := range all {
-		exists = exists || s.ours()
-	}
+	v := vip(c)
 	if !v.IsValid() || len(dials) == 0 {
 		return nil
 	}
@@ -204,23 +202,40 @@ func decideEndpoint(c *inventory.Cluster, all []subject, dials []dial) []Finding
 		return decideExternal(at, dials)
 	}
 	for _, s := range all {
-		if name := s.facts.interfaceOf(v); name != "" && !s.ours() {
+		switch name := s.facts.interfaceOf(v); {
+		case name == "":
+		case s.ours():
+			return named("", CheckEndpoint, ok("%s is on %s", v, s.host.Name))
+		default:
 			return named(s.host.Name, CheckEndpoint, fail(fmt.Sprintf("the VIP %s is on %s already", v, name), "an address that is free",
 				"stop what put it there, or choose another VIP"))
 		}
 	}
+	if unseenBalancer(c, all) {
+		return nil // it may be the one that answers; that it cannot be asked is an error already
+	}
 	for _, d := range dials {
-		switch {
-		case exists:
-			continue
-		case d.answer == connected:
-			return named("", CheckEndpoint, fail("something already answers at "+at, "an address that is free", "choose another VIP, or stop what answers"))
-		case d.answer == refused:
-			return named("", CheckEndpoint, fail("a machine holds the VIP "+v.String()+" already (it refused port "+
-				strconv.Itoa(endpointPort(c))+")", "an address that is free", "choose another VIP, or take it from that machine"))
+		switch d.answer {
+		case connected:
+			return named("", CheckEndpoint, fail("something that is not ours answers at "+at, "an address that is free",
+				"choose another VIP, or stop what answers"))
+		case refused:
+			return named("", CheckEndpoint, fail(fmt.Sprintf("a machine that is not ours holds the VIP %s (it refused port %d)", v, endpointPort(c)),
+				"an address that is free", "choose another VIP, or take it from that machine"))
 		}
 	}
-	return named("", CheckEndpoint, ok("%s is as it should be", at))
+	return named("", CheckEndpoint, ok("nobody answers at %s yet", at))
+}
+
+// unseenBalancer reports whether a balancer of this cluster told no facts.
+func unseenBalancer(c *inventory.Cluster, all []subject) bool {
+	for _, h := range c.Spec.Hosts {
+		told := slices.ContainsFunc(all, func(s subject) bool { return s.host.Name == h.Name })
+		if h.Role == inventory.RoleLoadBalancer && !told {
+			return true
+		}
+	}
+	return false
 }
 
 // decideExternal only warns: many balancers are silent until a backend is up.

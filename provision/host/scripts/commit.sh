@@ -12,7 +12,12 @@ verify() {
 		echo "$1: it arrived with the sum $sum" >&2
 		exit 45
 	fi
-	chmod -- "$3" "$t" && sync -- "$t" || exit 1
+	chmod -- "$3" "$t" || exit 1
+}
+
+harden() {
+	part "$1"
+	sync -- "$t" || exit 1
 }
 
 place() {
@@ -36,7 +41,10 @@ each() {
 	done
 }
 
-last=-
+# the disk is busy with the one while the processor is with the other
+(each harden "$@") &
 each verify "$@"
+wait $! || exit 1
+last=-
 each place "$@"
 each flush "$@"
