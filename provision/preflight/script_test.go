@@ -207,9 +207,6 @@ func TestRunReportsEveryHost(t *testing.T) {
 	if err := r.Err(); !errors.As(err, &failure) || !strings.Contains(err.Error(), "cp-3: Connection: sudo asks") {
 		t.Errorf("the error is %v", err)
 	}
-	if r.Took > 5*time.Second {
-		t.Errorf("took %s", r.Took)
-	}
 }
 
 // testCluster has every role; names and addresses are those of a small lab.
