@@ -66,6 +66,8 @@ func checkBalancer(c *inventory.Cluster, h inventory.Host, b Balancer) error {
 		return fmt.Errorf("role is %s, want %s", h.Role, inventory.RoleLoadBalancer)
 	case virtualIP(c) == "":
 		return fmt.Errorf("no VIP: spec.endpoint.host %q is no IP address and spec.loadBalancer.vip is empty", c.Spec.Endpoint.Host)
+	case net.ParseIP(virtualIP(c)) == nil:
+		return fmt.Errorf("spec.loadBalancer.vip %q: want an IP address", virtualIP(c))
 	case b.Interface == "":
 		return fmt.Errorf("no interface for the VIP %s", virtualIP(c))
 	case len(b.CAPEM) == 0:
@@ -75,7 +77,7 @@ func checkBalancer(c *inventory.Cluster, h inventory.Host, b Balancer) error {
 }
 
 func newBalancerView(c *inventory.Cluster, h inventory.Host, b Balancer) balancerView {
-	vip := netip.MustParseAddr(virtualIP(c))
+	vip := netip.MustParseAddr(virtualIP(c)) // checkBalancer has looked
 	view := balancerView{
 		Cluster: c.Metadata.Name, Name: h.Name, Address: internalAddress(h),
 		Socket: HAProxySocket, Backend: HAProxyBackend, CA: HAProxyCAPath, Check: KeepalivedCheckPath,

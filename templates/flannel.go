@@ -74,7 +74,11 @@ func flannelLabels() map[string]string { return map[string]string{"app": "flanne
 
 // flannelNetwork is flannel's own configuration.
 func flannelNetwork(c *inventory.Cluster) (string, error) {
-	config := map[string]any{"Backend": map[string]string{"Type": string(flannelBackend(c))}}
+	backend := flannelBackend(c)
+	if backend != inventory.CNIBackendVXLAN && backend != inventory.CNIBackendHostGW {
+		return "", fmt.Errorf("spec.network.cni.backend %q: want %s or %s", backend, inventory.CNIBackendVXLAN, inventory.CNIBackendHostGW)
+	}
+	config := map[string]any{"Backend": map[string]string{"Type": string(backend)}}
 	for _, cidr := range strings.Split(c.Spec.Network.PodCIDR, ",") {
 		prefix, err := netip.ParsePrefix(strings.TrimSpace(cidr))
 		switch {

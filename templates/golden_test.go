@@ -76,6 +76,9 @@ func testCluster() *inventory.Cluster {
 // labCluster is a cluster on containers: every raw field that the lab needs.
 func labCluster() *inventory.Cluster {
 	c := testCluster()
+	c.Spec.Network.CNI.Backend = inventory.CNIBackendHostGW
+	c.Spec.Hosts[2].Taints = []inventory.Taint{} // cp-1 takes everybody's pods
+	c.Spec.Hosts[5].Taints = []inventory.Taint{{Key: "dedicated", Value: "db", Effect: "NoSchedule"}}
 	c.Spec.Preflight.IgnoreErrors = []string{"SystemVerification", "Memory"}
 	c.Spec.Kubeadm = inventory.Kubeadm{
 		ClusterConfiguration: map[string]any{

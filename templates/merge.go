@@ -2,6 +2,8 @@ package templates
 
 import (
 	"bytes"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -179,6 +181,10 @@ func strict(at string, m map[string]any, into any) error {
 		return fmt.Errorf("%s: %w", at, err)
 	}
 	unknown, err := kjson.UnmarshalStrict(data, into)
+	var wrong *json.UnmarshalTypeError
+	if errors.As(err, &wrong) {
+		return fmt.Errorf("%s: %s is a %s, want %s", at, wrong.Field, wrong.Value, wrong.Type)
+	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", at, err)
 	}

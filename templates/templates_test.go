@@ -1,6 +1,10 @@
 package templates
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/ha-install/ha-install/inventory"
+)
 
 func TestGoldens(t *testing.T) {
 	c := testCluster()
@@ -20,6 +24,11 @@ func TestGoldens(t *testing.T) {
 		{"join-w-1.yaml", func() ([]byte, error) {
 			return JoinDocuments(c, hostNamed(t, c, "w-1"), Join{DiscoveryFile: "/run/ha-install/discovery.conf"})
 		}},
+		{"join-lab-w-1.yaml", func() ([]byte, error) {
+			return JoinDocuments(lab, hostNamed(t, lab, "w-1"), Join{DiscoveryFile: "/discovery", SkipPhases: []string{"preflight"}})
+		}},
+		{"cluster.yaml", func() ([]byte, error) { return ClusterConfiguration(c, true) }},
+		{"flannel-lab.yaml", func() ([]byte, error) { return Flannel(lab) }},
 		{"discovery.yaml", func() ([]byte, error) {
 			return DiscoveryKubeconfig(c, "", []byte("CA"), "abcdef.0123456789abcdef")
 		}},
@@ -40,6 +49,10 @@ func TestGoldens(t *testing.T) {
 func TestGoldenFiles(t *testing.T) {
 	c := testCluster()
 	lab := labCluster()
+	installed := testCluster()
+	installed.Spec.Software.Source = inventory.SourceInstalled
+	installed.Spec.Network.CNI = inventory.CNI{Plugin: inventory.CNINone}
+	installed.Spec.Kubernetes.Version = "v1.33.4"
 	lists := []struct {
 		name string
 		make func() ([]File, error)
@@ -47,6 +60,7 @@ func TestGoldenFiles(t *testing.T) {
 		{"files-cp-1.txt", func() ([]File, error) { return HostFiles(c, hostNamed(t, c, "cp-1")) }},
 		{"files-w-1.txt", func() ([]File, error) { return HostFiles(c, hostNamed(t, c, "w-1")) }},
 		{"files-lab-w-1.txt", func() ([]File, error) { return HostFiles(lab, hostNamed(t, lab, "w-1")) }},
+		{"files-installed-1.33-cp-1.txt", func() ([]File, error) { return HostFiles(installed, hostNamed(t, installed, "cp-1")) }},
 		{"files-lb-1.txt", func() ([]File, error) {
 			return BalancerFiles(c, hostNamed(t, c, "lb-1"), Balancer{Interface: "eth0", CAPEM: []byte("CA\n")})
 		}},

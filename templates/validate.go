@@ -34,53 +34,60 @@ var reserved = []struct {
 // Validate generates everything that the inventory leads to, for every host,
 // and returns all that kubeadm would refuse, as a *multierror.Error.
 func Validate(c *inventory.Cluster) error {
-	var all *multierror.Error
-	if err := checkReserved(c.Spec.Kubeadm.ClusterConfiguration); err != nil {
-		all = multierror.Append(all, err)
+	if _, err := release(c); err != nil {
+		// Nearly everything depends on it.
+		return multierror.Append(nil, err)
 	}
 	_, cluster := clusterConfiguration(c, false)
 	_, kubelet := kubeletConfiguration(c)
 	_, proxy := kubeProxyConfiguration(c)
 	_, containerd := containerdConfig(c)
+	all := multierror.Append(nil, checkReserved(c.Spec.Kubeadm.ClusterConfiguration)...)
 	all = multierror.Append(all, nonNil(cluster, kubelet, proxy, containerd)...)
+	if c.Spec.Network.CNI.Plugin == inventory.CNIFlannel {
+		_, err := Flannel(c)
+		all = multierror.Append(all, nonNil(err)...)
+	}
 	if all.ErrorOrNil() != nil {
 		// kubeadm would only say the same things again, once for each host.
 		return all
 	}
+	if masters := hostsWith(c, inventory.RoleControlPlane); len(masters) > 0 {
+		// What is shared would be refused in the same words for every master.
+		_, err := InitDocuments(c, masters[0], Init{})
+		all = multierror.Append(all, nonNil(err)...)
+	}
 	for _, h := range c.Spec.Hosts {
-		if err := validateHost(c, h); err != nil {
-			all = multierror.Append(all, err)
-		}
+		all = multierror.Append(all, validateHost(c, h)...)
 	}
 	return all.ErrorOrNil()
 }
 
-func validateHost(c *inventory.Cluster, h inventory.Host) error {
-	if h.Role == inventory.RoleLoadBalancer {
+func validateHost(c *inventory.Cluster, h inventory.Host) []error {
+	if h.Role != inventory.RoleLoadBalancer {
+		_, files := HostFiles(c, h)
+		_, join := JoinDocuments(c, h, Join{DiscoveryFile: "/discovery"})
+		return nonNil(files, join)
+	}
+	if c.Spec.LoadBalancer.Mode == inventory.BalancerExternal {
 		return nil
 	}
-	_, host := HostFiles(c, h)
-	_, join := JoinDocuments(c, h, Join{DiscoveryFile: "/discovery"})
-	all := multierror.Append(nil, nonNil(join, host)...)
-	if h.Role == inventory.RoleControlPlane {
-		_, init := InitDocuments(c, h, Init{})
-		all = multierror.Append(all, nonNil(init)...)
-	}
-	return all.ErrorOrNil()
+	_, err := BalancerFiles(c, h, Balancer{Interface: "found later", CAPEM: []byte("made later")})
+	return nonNil(err)
 }
 
 func nonNil(errs ...error) []error {
 	return slices.DeleteFunc(errs, func(err error) bool { return err == nil })
 }
 
-func checkReserved(raw map[string]any) error {
-	var all *multierror.Error
+func checkReserved(raw map[string]any) []error {
+	var errs []error
 	for _, r := range reserved {
 		if has(raw, r.path) {
-			all = multierror.Append(all, fmt.Errorf("spec.kubeadm.clusterConfiguration.%s: not to be set here: %s", strings.Join(r.path, "."), r.use))
+			errs = append(errs, fmt.Errorf("spec.kubeadm.clusterConfiguration.%s: not to be set here: %s", strings.Join(r.path, "."), r.use))
 		}
 	}
-	return all.ErrorOrNil()
+	return errs
 }
 
 // kubeadmValidate decodes the documents as kubeadm on the host will, defaults
