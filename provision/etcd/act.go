@@ -1,10 +1,12 @@
 package etcd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -49,7 +51,7 @@ func (m *Members) Do(ctx context.Context, op Operation, w Want, budget time.Dura
 // etcd says that a voter was disconnected in the last five seconds.
 func (m *Members) AddLearner(ctx context.Context, peerURL, name string) (Listed, error) {
 	var found Listed
-	err := m.change(ctx, "add learner "+name, func(ctx context.Context, list []Listed) (bool, error) {
+	err := m.change(ctx, "add learner "+name, 0, func(ctx context.Context, list []Listed) (bool, error) {
 		for _, l := range list {
 			if !hasURL(l.PeerURLs, peerURL) {
 				continue
@@ -71,7 +73,7 @@ func (m *Members) AddLearner(ctx context.Context, peerURL, name string) (Listed,
 // Promote makes a learner a voter. Until ctx ends it retries while the learner
 // is not in sync with the leader.
 func (m *Members) Promote(ctx context.Context, id MemberID) error {
-	return m.change(ctx, "promote "+id.String(), func(_ context.Context, list []Listed) (bool, error) {
+	return m.change(ctx, "promote "+id.String(), 0, func(_ context.Context, list []Listed) (bool, error) {
 		i := slices.IndexFunc(list, func(l Listed) bool { return l.ID == id })
 		if i < 0 {
 			return false, errors.New("it is not in the member list")
@@ -89,7 +91,7 @@ func (m *Members) Remove(ctx context.Context, id MemberID) error {
 	if id == 0 {
 		return errors.New("remove: no member ID")
 	}
-	return m.change(ctx, "remove "+id.String(), func(_ context.Context, list []Listed) (bool, error) {
+	return m.change(ctx, "remove "+id.String(), id, func(_ context.Context, list []Listed) (bool, error) {
 		return !slices.ContainsFunc(list, func(l Listed) bool { return l.ID == id }), nil
 	}, func(ctx context.Context, c *conn) error {
 		if s, err := c.status(ctx); err == nil && s.Leader == id {
@@ -106,12 +108,13 @@ func (m *Members) Remove(ctx context.Context, id MemberID) error {
 
 // change makes one change of membership: list, act if it is not already so,
 // and whatever the answer was, list again and decide by what is there. A
-// request whose leader died in flight may have been done or not.
-func (m *Members) change(ctx context.Context, what string, done func(context.Context, []Listed) (bool, error), act func(context.Context, *conn) error) error {
+// request whose leader died in flight may have been done or not. The member
+// that is to go is not asked: etcd 3.6 panics on a Status after its removal.
+func (m *Members) change(ctx context.Context, what string, going MemberID, done func(context.Context, []Listed) (bool, error), act func(context.Context, *conn) error) error {
 	var last error
-	var c *conn
+	l := lister{m: m, going: going}
 	for {
-		list, err := m.listThrough(ctx, &c)
+		list, err := l.list(ctx)
 		if err == nil {
 			ok, err := done(ctx, list)
 			if err != nil {
@@ -120,14 +123,14 @@ func (m *Members) change(ctx context.Context, what string, done func(context.Con
 			if ok {
 				return nil
 			}
-			last = bounded(ctx, func(ctx context.Context) error { return act(ctx, c) })
+			last = bounded(ctx, func(ctx context.Context) error { return act(ctx, l.conn) })
 			if last == nil {
 				continue // see it in the list
 			}
 			if definiteRefusal(last) {
 				return fmt.Errorf("%s: %w", what, last)
 			}
-			c = nil // it may be the one that went away
+			l.conn = nil // it may be the one that went away
 		} else {
 			last = err
 		}
@@ -137,18 +140,26 @@ func (m *Members) change(ctx context.Context, what string, done func(context.Con
 	}
 }
 
-// listThrough reads the list through the given connection, or finds one. It
-// stays with a connection that works: etcd 3.6 panics when it is asked for the
-// Status of a member that was just removed.
-func (m *Members) listThrough(ctx context.Context, c **conn) ([]Listed, error) {
-	if *c != nil {
-		if list, err := (*c).list(ctx, false); err == nil {
+// lister reads the member list, staying with a connection that works.
+type lister struct {
+	m     *Members
+	conn  *conn
+	going MemberID // a member not to be asked
+	skip  []string // its peer URLs, once they are known
+}
+
+func (l *lister) list(ctx context.Context) ([]Listed, error) {
+	if l.conn != nil {
+		if list, err := l.conn.list(ctx, false); err == nil {
 			return list, nil
 		}
 	}
-	found, list, err := m.quorate(ctx)
-	if err == nil {
-		*c = found
+	c, list, err := l.m.quorate(ctx, l.going, l.skip)
+	l.conn = c
+	for _, o := range list {
+		if o.ID == l.going {
+			l.skip = o.PeerURLs
+		}
 	}
 	return list, err
 }
@@ -169,12 +180,20 @@ func definiteRefusal(err error) bool {
 	return false
 }
 
-// quorate finds a member that reads the list through quorum, the leader if it can.
-func (m *Members) quorate(ctx context.Context) (*conn, []Listed, error) {
-	seen := m.answering(ctx)
-	slices.SortStableFunc(seen, func(x, y seenMember) int {
-		return boolOrder(y.status.Leader == y.status.MemberID, x.status.Leader == x.status.MemberID)
-	})
+// quorate finds a member that reads the list through quorum, the leader if it
+// can, but not the one that is going unless it is the only one.
+func (m *Members) quorate(ctx context.Context, going MemberID, skip []string) (*conn, []Listed, error) {
+	seen := m.answering(ctx, skip)
+	rank := func(s seenMember) int {
+		switch s.status.MemberID {
+		case going:
+			return 2
+		case s.status.Leader:
+			return 0
+		}
+		return 1
+	}
+	slices.SortStableFunc(seen, func(x, y seenMember) int { return cmp.Compare(rank(x), rank(y)) })
 	err := errors.New("no voter answers")
 	for _, s := range seen {
 		if s.status.Learner {
@@ -188,17 +207,6 @@ func (m *Members) quorate(ctx context.Context) (*conn, []Listed, error) {
 	return nil, nil, fmt.Errorf("member list: %w", err)
 }
 
-func boolOrder(x, y bool) int {
-	switch {
-	case x == y:
-		return 0
-	case x:
-		return 1
-	default:
-		return -1
-	}
-}
-
 // seenMember is a member that answered just now.
 type seenMember struct {
 	target Target
@@ -206,21 +214,25 @@ type seenMember struct {
 	status *Status
 }
 
-// answering asks all targets for their status, as Observe does but no more.
-func (m *Members) answering(ctx context.Context) []seenMember {
+// leads says that the member takes itself for the leader.
+func (s seenMember) leads() bool { return s.status.Leader == s.status.MemberID }
+
+// answering asks all targets for their status, as Observe does but no more;
+// those at the peer URLs to skip are left alone.
+func (m *Members) answering(ctx context.Context, skip []string) []seenMember {
 	ctx, cancel := context.WithTimeout(ctx, observeBudget)
 	defer cancel()
 	found := make([]seenMember, len(m.targets))
-	ch := make(chan struct{}, len(m.targets))
+	var wg sync.WaitGroup
 	for i, t := range m.targets {
-		go func() {
+		if hasURL(skip, t.PeerURL) {
+			continue
+		}
+		wg.Go(func() {
 			c, s := m.find(ctx, t, &View{Host: t.Name})
 			found[i] = seenMember{t, c, s}
-			ch <- struct{}{}
-		}()
+		})
 	}
-	for range m.targets {
-		<-ch
-	}
+	wg.Wait()
 	return slices.DeleteFunc(found, func(s seenMember) bool { return s.conn == nil })
 }

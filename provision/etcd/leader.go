@@ -13,8 +13,8 @@ func (m *Members) MoveLeader(ctx context.Context, to MemberID) error {
 	var last error
 	var from MemberID
 	for {
-		seen := m.answering(ctx)
-		leader := slices.IndexFunc(seen, func(s seenMember) bool { return s.status.Leader == s.status.MemberID })
+		seen := m.answering(ctx, nil)
+		leader := slices.IndexFunc(seen, seenMember.leads)
 		switch {
 		case leader < 0:
 			last = errors.New("no leader answers")

@@ -29,12 +29,19 @@ type SnapshotInfo struct {
 // host it is taken from a follower, else from a leader. It works without
 // quorum; whether that is wanted is Project's question.
 func (m *Members) Snapshot(ctx context.Context, host string, w io.Writer) (SnapshotInfo, error) {
-	seen := m.answering(ctx)
+	seen := m.answering(ctx, nil)
 	seen = slices.DeleteFunc(seen, func(s seenMember) bool {
 		return s.status.Learner || host != "" && s.target.Name != host
 	})
 	slices.SortStableFunc(seen, func(x, y seenMember) int {
-		return boolOrder(x.status.Leader == x.status.MemberID, y.status.Leader == y.status.MemberID)
+		switch {
+		case x.leads() == y.leads():
+			return 0
+		case x.leads():
+			return 1
+		default:
+			return -1
+		}
 	})
 	if len(seen) == 0 {
 		return SnapshotInfo{}, fmt.Errorf("snapshot %s: no voter answers", host)
