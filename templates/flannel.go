@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -57,7 +58,7 @@ func Flannel(c *inventory.Cluster) ([]byte, error) {
 			ObjectMeta: meta,
 			Data:       map[string]string{"net-conf.json": network},
 		},
-		flannelDaemonSet(meta),
+		flannelDaemonSet(c, meta),
 	}
 	docs := make([]map[string]any, 0, len(objects))
 	for _, o := range objects {
@@ -119,7 +120,7 @@ func flannelClusterRole(meta metav1.ObjectMeta) *rbacv1.ClusterRole {
 	}
 }
 
-func flannelDaemonSet(meta metav1.ObjectMeta) *appsv1.DaemonSet {
+func flannelDaemonSet(c *inventory.Cluster, meta metav1.ObjectMeta) *appsv1.DaemonSet {
 	return &appsv1.DaemonSet{
 		TypeMeta:   metav1.TypeMeta{APIVersion: appsv1.SchemeGroupVersion.String(), Kind: "DaemonSet"},
 		ObjectMeta: meta,
@@ -127,13 +128,13 @@ func flannelDaemonSet(meta metav1.ObjectMeta) *appsv1.DaemonSet {
 			Selector: &metav1.LabelSelector{MatchLabels: flannelLabels()},
 			Template: corev1.PodTemplateSpec{
 				ObjectMeta: metav1.ObjectMeta{Labels: flannelLabels()},
-				Spec:       flannelPod(),
+				Spec:       flannelPod(c),
 			},
 		},
 	}
 }
 
-func flannelPod() corev1.PodSpec {
+func flannelPod(c *inventory.Cluster) corev1.PodSpec {
 	hostPath := func(name, path string, kind corev1.HostPathType) corev1.Volume {
 		source := &corev1.HostPathVolumeSource{Path: path, Type: ptr.To(kind)}
 		return corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{HostPath: source}}
@@ -146,7 +147,7 @@ func flannelPod() corev1.PodSpec {
 		// The network comes before the node is ready, on every node.
 		Tolerations:  []corev1.Toleration{{Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoSchedule}, {Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute}},
 		NodeSelector: map[string]string{corev1.LabelOSStable: "linux"},
-		Containers:   []corev1.Container{flannelContainer()},
+		Containers:   []corev1.Container{flannelContainer(c)},
 		Volumes: []corev1.Volume{
 			hostPath("run", "/run/flannel", corev1.HostPathDirectoryOrCreate),
 			hostPath("xtables-lock", "/run/xtables.lock", corev1.HostPathFileOrCreate),
@@ -155,7 +156,7 @@ func flannelPod() corev1.PodSpec {
 	}
 }
 
-func flannelContainer() corev1.Container {
+func flannelContainer(c *inventory.Cluster) corev1.Container {
 	field := func(name, path string) corev1.EnvVar {
 		return corev1.EnvVar{Name: name, ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: path}}}
 	}
@@ -171,6 +172,11 @@ func flannelContainer() corev1.Container {
 			field("POD_NAMESPACE", "metadata.namespace"),
 			field("HOST_IP", "status.hostIP"),
 			{Name: "EVENT_QUEUE_DEPTH", Value: "5000"},
+			// The endpoint itself: the Service of that name works only once
+			// kube-proxy does, and on a new node flannel would first wait for
+			// 30 seconds and then die.
+			{Name: "KUBERNETES_SERVICE_HOST", Value: c.Spec.Endpoint.Host},
+			{Name: "KUBERNETES_SERVICE_PORT", Value: strconv.Itoa(c.Spec.Endpoint.Port)},
 		},
 		Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{
 			corev1.ResourceCPU: resource.MustParse("50m"), corev1.ResourceMemory: resource.MustParse("50Mi"),
