@@ -188,7 +188,7 @@ func isIntact(ctx context.Context, container string) (bool, error) {
 // recreatingMark is there while a host's root is being made bare.
 const recreatingMark = "recreating"
 
-// Remove destroys single hosts, spares that a test had brought up.
+// Remove destroys single hosts: spares that a test had brought up.
 func (l *Lab) Remove(ctx context.Context, hosts ...string) error {
 	for _, host := range hosts {
 		h, err := l.Host(host)

@@ -33,8 +33,7 @@ func command() *cobra.Command {
 				return lab.Deps(cmd.Context(), cmd.ErrOrStderr())
 			}},
 		verb("up [HOST...]", "Bring the hosts up (default: all but the spares)", cobra.ArbitraryArgs, up),
-		verb("down", "Remove hosts, bridge, keys and inventory", cobra.NoArgs,
-			func(ctx context.Context, l *lab.Lab, _ []string) error { return l.Down(ctx) }),
+		verb("down [HOST...]", "Remove the hosts named, or all of the lab: hosts, bridge, keys, inventory", cobra.ArbitraryArgs, down),
 		verb("status", "Show the hosts", cobra.NoArgs, status),
 		verb("recreate HOST...", "Make hosts bare again", cobra.MinimumNArgs(1),
 			func(ctx context.Context, l *lab.Lab, hosts []string) error { return l.Recreate(ctx, hosts...) }),
@@ -63,6 +62,13 @@ func up(ctx context.Context, l *lab.Lab, hosts []string) error {
 	}
 	fmt.Printf("inventory    %s\nknown_hosts  %s\nkey          %s\n", l.Inventory(), l.KnownHosts(), l.Key())
 	return nil
+}
+
+func down(ctx context.Context, l *lab.Lab, hosts []string) error {
+	if len(hosts) > 0 {
+		return l.Remove(ctx, hosts...)
+	}
+	return l.Down(ctx)
 }
 
 func status(ctx context.Context, l *lab.Lab, _ []string) error {
