@@ -223,7 +223,7 @@ func (a *assessment) fill(m *Member, v *View) {
 	}
 	m.RaftIndex, m.AppliedIndex = v.Last.RaftIndex, v.Last.AppliedIndex
 	m.DBSize, m.DBInUse, m.DBQuota = v.Last.DBSize, v.Last.DBInUse, v.Last.DBQuota
-	m.Version = v.Last.Version
+	m.Version, m.FsyncP99 = v.Last.Version, v.FsyncP99
 	if v.Linearizable.OK() {
 		m.Latency = v.Linearizable.Latency
 	}

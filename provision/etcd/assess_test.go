@@ -77,7 +77,8 @@ func TestAssess(t *testing.T) {
 		})}, Pass, 3, 1, 3, MemberHealthy, "certificate: file does not exist; answers through cp-1"},
 		{"members that we cannot verify prove nothing", 3, []fault{unverified(1), unverified(2), unverified(3), noWrite}, Unknown, 0, -2, 1, MemberUnverified, "tls: unknown authority"},
 		{"a slow read warns", 3, []fault{edit(2, func(v *View) { v.Linearizable.Latency = 150 * time.Millisecond })}, Pass, 3, 1, 2, MemberHealthy, "cp-2: a linearizable read took 150ms"},
-		{"a database at 80 % of its quota warns", 3, []fault{edit(2, func(v *View) { v.Last.DBSize = 8 << 30 / 10 * 8 })}, Pass, 3, 1, 0, "", ""},
+		{"a slow disk warns", 3, []fault{edit(2, func(v *View) { v.FsyncP99 = 64 * time.Millisecond })}, Pass, 3, 1, 2, MemberHealthy, "cp-2: the disk is slow"},
+		{"a database at 80 % of its quota warns", 3, []fault{edit(2, func(v *View) { v.Last.DBSize = 7 << 30 })}, Pass, 3, 1, 0, "", "cp-2: the database fills 88 % of its quota"},
 		{"a host that is no member yet is absent", 2, []fault{func(o *Observation) {
 			o.Hosts = append(o.Hosts, Host{Name: "cp-3", PeerURL: peerURL(3)})
 			o.Views = append(o.Views, View{Host: "cp-3", PeerURL: peerURL(3), Attempts: []Attempt{{Via: "cp-3", Outcome: Refused}}})

@@ -17,6 +17,7 @@ const catchUpBudget = 500 * time.Millisecond
 type Options struct {
 	ReadOnly bool // make no leased write
 	Hash     bool // compare HashKV too
+	Disk     bool // read the members' fsync latency too
 }
 
 // Look observes and judges once, and remembers the sample.
@@ -56,7 +57,7 @@ func (m *Members) Observe(ctx context.Context, o Options) Observation {
 	var once, each sync.WaitGroup
 	once.Go(func() { m.askOnce(ctx, led, &obs) })
 	for i, t := range m.targets {
-		each.Go(func() { obs.Views[i], conns[i] = m.view(ctx, t, led) })
+		each.Go(func() { obs.Views[i], conns[i] = m.view(ctx, t, led, o) })
 	}
 	each.Wait()
 	close(led)
@@ -77,7 +78,7 @@ func (m *Members) Observe(ctx context.Context, o Options) Observation {
 }
 
 // view looks at one target: over its own connection, else through the others.
-func (m *Members) view(ctx context.Context, t Target, led chan<- *conn) (View, *conn) {
+func (m *Members) view(ctx context.Context, t Target, led chan<- *conn, o Options) (View, *conn) {
 	v := View{Host: t.Name, PeerURL: t.PeerURL}
 	c, first := m.find(ctx, t, &v)
 	m.inOrder(v.Attempts)
@@ -86,7 +87,12 @@ func (m *Members) view(ctx context.Context, t Target, led chan<- *conn) (View, *
 		if first.Leader != 0 && !first.Learner {
 			led <- c
 		}
+		var disk sync.WaitGroup
+		if o.Disk && v.Via == "" {
+			disk.Go(func() { v.FsyncP99, _ = fsyncP99(ctx, t) }) // worth a warning at most
+		}
 		m.details(ctx, c, &v)
+		disk.Wait()
 	}
 	v.DownSince = m.downSince(t.PeerURL, v.Last != nil)
 	return v, c

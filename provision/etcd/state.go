@@ -197,6 +197,9 @@ func (a *assessment) warn() {
 		if m.Latency > slowRead {
 			say("%s: a linearizable read took %s (warns above %s)", m.Name, shortDuration(m.Latency), slowRead)
 		}
+		if m.FsyncP99 > slowFsync {
+			say("%s: the disk is slow: 99 %% of etcd's fsyncs take up to %s (warns above %s)", m.Name, shortDuration(m.FsyncP99), slowFsync)
+		}
 		if full := fullness(m); full >= quotaWarn {
 			say("%s: the database fills %.0f %% of its quota (warns at %.0f %%, mutations are refused at %.0f %%): compact and defragment it", m.Name, full*100, quotaWarn*100, quotaRefuse*100)
 		}

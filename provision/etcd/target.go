@@ -22,6 +22,9 @@ type Target struct {
 	// RemoteURL is dialled from other hosts when this one cannot be reached;
 	// default: the peer URL's address with port 2379.
 	RemoteURL string
+	// MetricsURL is dialled from the host itself; default: where kubeadm's
+	// manifests serve metrics.
+	MetricsURL string
 	// Dial opens a TCP connection from this host, through its own SSH connection.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// TLS returns this host's client certificate and etcd's CA. It is asked

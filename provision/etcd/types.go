@@ -90,7 +90,7 @@ type Attempt struct {
 
 // Read is the result of one read.
 type Read struct {
-	Latency time.Duration `json:"latency"`
+	Latency time.Duration `json:"latencyNanos"`
 	Err     string        `json:"err,omitempty"` // empty: it worked
 	Done    bool          `json:"done"`          // false: not asked
 }
@@ -125,6 +125,8 @@ type View struct {
 	Linearizable Read     `json:"linearizable"`
 	Hash         *Hash    `json:"hash,omitempty"`
 	HashErr      string   `json:"hashErr,omitempty"`
+	// FsyncP99 is of its write-ahead log since it started; 0: not known.
+	FsyncP99 time.Duration `json:"fsyncP99Nanos,omitempty"`
 
 	// DownSince is the first look since which no vantage point got an answer.
 	DownSince time.Time `json:"downSince,omitzero"`
@@ -138,7 +140,7 @@ type Alarm struct {
 
 // Write is the result of the leased write.
 type Write struct {
-	Latency time.Duration `json:"latency"`
+	Latency time.Duration `json:"latencyNanos"`
 	Err     string        `json:"err,omitempty"`
 }
 

@@ -72,6 +72,7 @@ type Member struct {
 	DBQuota      int64         `json:"dbQuota,omitempty"`
 	Version      string        `json:"version,omitempty"`
 	Latency      time.Duration `json:"latencyNanos,omitempty"` // of the linearizable read
+	FsyncP99     time.Duration `json:"fsyncP99Nanos,omitempty"`
 	Why          string        `json:"why,omitempty"`
 }
 

@@ -32,6 +32,7 @@ type Member struct {
 	Name      string
 	PeerURL   string
 	ClientURL string
+	Metrics   string // base URL
 	Dir       string
 
 	c    *Cluster
@@ -76,7 +77,7 @@ func (c *Cluster) Add(name string) *Member {
 	c.t.Helper()
 	m := &Member{
 		Name: name, Dir: filepath.Join(c.t.TempDir(), name), c: c,
-		PeerURL: "https://" + freePort(c.t), ClientURL: "https://" + freePort(c.t),
+		PeerURL: "https://" + freePort(c.t), ClientURL: "https://" + freePort(c.t), Metrics: "http://" + freePort(c.t),
 	}
 	c.Members = append(c.Members, m)
 	c.t.Cleanup(m.Stop)
@@ -139,6 +140,7 @@ func (m *Member) start() error {
 	if m.new {
 		cfg.ClusterState = embed.ClusterStateFlagNew
 	}
+	cfg.ListenMetricsUrls = urls(m.Metrics)
 	m.c.pki.server(&cfg.ClientTLSInfo)
 	m.c.pki.server(&cfg.PeerTLSInfo)
 	cfg.QuotaBackendBytes = m.c.quota
@@ -173,7 +175,7 @@ func (c *Cluster) Targets() []etcd.Target {
 // Target is one member as the installer sees it.
 func (c *Cluster) Target(m *Member) etcd.Target {
 	return etcd.Target{
-		Name: m.Name, PeerURL: m.PeerURL, ClientURL: m.ClientURL, RemoteURL: m.ClientURL,
+		Name: m.Name, PeerURL: m.PeerURL, ClientURL: m.ClientURL, RemoteURL: m.ClientURL, MetricsURL: m.Metrics + "/metrics",
 		Dial: c.Net.dialer(m.Name), TLS: c.pki.client,
 	}
 }

@@ -42,3 +42,15 @@ func TestGateOfThreeHealthyMembers(t *testing.T) {
 		t.Errorf("%s %s %v", v.State, v.Numbers, v.Warnings)
 	}
 }
+
+func TestFsyncLatencyIsRead(t *testing.T) {
+	t.Parallel()
+	c := Start(t, 1)
+	m := c.Connect()
+	c.Ready(m)
+	for _, view := range m.Observe(bg, etcd.Options{Disk: true, ReadOnly: true}).Views {
+		if view.FsyncP99 <= 0 || view.FsyncP99 > 10*time.Second {
+			t.Errorf("%s: %s", view.Host, view.FsyncP99)
+		}
+	}
+}
