@@ -23,10 +23,7 @@ func newPreflight() *cobra.Command {
 		site := provision.Connect(c.Context(), cluster, base, provision.SSH)
 		defer site.Close()
 		site.ReadOnly()
-		report, err := provision.Preflight(c.Context(), site, "", false, false)
-		if err != nil {
-			return err
-		}
+		report := provision.Preflight(c.Context(), site, nil, false)
 		if output == "json" {
 			if err := json.NewEncoder(c.OutOrStdout()).Encode(report); err != nil {
 				return err

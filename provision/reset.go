@@ -2,6 +2,9 @@ package provision
 
 import (
 	"context"
+	"errors"
+	"io/fs"
+	"sync"
 
 	"github.com/ha-install/ha-install/inventory"
 	"github.com/ha-install/ha-install/provision/host"
@@ -91,4 +94,21 @@ func (s *Site) disown(ih inventory.Host) phase.Phase {
 			return err
 		},
 	}
+}
+
+// markers reads which cluster each host belongs to; hosts of none have no entry.
+func (s *Site) markers(ctx context.Context) (map[string]string, error) {
+	var mu sync.Mutex
+	clusters := map[string]string{}
+	err := s.onAll(ctx, s.Cluster.Spec.Hosts, func(ctx context.Context, ih inventory.Host, h host.Host) error {
+		m, err := readMarker(ctx, h)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		clusters[ih.Name] = m.Cluster
+		return err
+	})
+	return clusters, err
 }

@@ -1,0 +1,63 @@
+# ha-install: build, check, and try it on real hosts.
+#
+# What is expensive to make (the software of the lab, its box) is cached
+# outside the checkout, in HA_INSTALL_CACHE.
+SHELL := /bin/bash
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo development)
+LDFLAGS := -s -w -X github.com/ha-install/ha-install/cmd.Version=$(VERSION)
+K8S ?= v1.36.3
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+export HA_INSTALL_CACHE ?= $(HOME)/.cache/ha-install
+# Our modules are many and large; a machine with two cores needs no more at once.
+export CGO_ENABLED := 0
+
+LAB := go run ./test/lab/cmd/lab
+BUNDLE := $(HA_INSTALL_CACHE)/bundles/ha-install-bundle-$(K8S)-amd64.tar
+
+.PHONY: help build lint test e2e bench demo lab-up lab-down lab-ssh lab-status bundle deps clean
+
+help: ## Show the targets
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## Build bin/ha-install
+	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ha-install ./cmd/ha-install
+
+deps: ## Install the Debian packages that the tests and the lab use
+	@./test/deps.sh
+
+lint: ## gofmt, go vet, staticcheck
+	@unformatted=$$(gofmt -l cmd inventory provision templates test); \
+	if [ -n "$$unformatted" ]; then echo "not gofmt-clean:"; echo "$$unformatted"; exit 1; fi
+	go vet ./...
+	go vet -tags e2e ./test/...
+	go run $(STATICCHECK) -tags e2e ./...
+
+test: deps ## Unit, golden, architecture and in-process tests; no lab
+	go test ./...
+
+bundle: deps ## Build the bundle of Kubernetes $(K8S) from source, cached
+	go run ./test/software -k8s $(K8S)
+
+lab-up: bundle ## Bring up two balancers, three masters and a worker, bare
+	$(LAB) up
+
+lab-down: ## Remove the lab
+	$(LAB) down
+
+lab-status: ## Show the lab's hosts
+	$(LAB) status
+
+lab-ssh: ## Log in to a lab host: make lab-ssh HOST=cp-1
+	$(LAB) ssh $(HOST)
+
+e2e: build lab-up ## The whole suite on real hosts
+	go test -tags e2e -count=1 -timeout 50m -v ./test/e2e ./test/fault
+
+demo: build lab-up ## Bare hosts to a verified cluster, and a look around
+	./test/demo.sh
+
+bench: build lab-up ## Side by side with kubeadm by hand, in one run
+	go run ./test/bench
+
+clean: ## Remove what was built in the checkout
+	rm -rf bin

@@ -1,0 +1,39 @@
+#!/bin/sh
+# Installs the Debian packages that tests and lab call, if they are not there.
+# Without root it uses sudo.
+set -eu
+missing=
+need() { # need PACKAGE FILE
+	[ -e "$2" ] || missing="$missing $1"
+}
+need haproxy /usr/sbin/haproxy
+need keepalived /usr/sbin/keepalived
+need openssh-server /usr/sbin/sshd
+need openssh-client /usr/bin/ssh
+need openssh-sftp-server /usr/lib/openssh/sftp-server
+need lxc /usr/bin/lxc-start
+need vagrant /usr/bin/vagrant
+need vagrant-lxc /usr/share/rubygems-integration/all/gems/vagrant-lxc-1.4.3
+need mmdebstrap /usr/bin/mmdebstrap
+need iproute2 /sbin/ip
+need iptables /usr/sbin/iptables
+need rsync /usr/bin/rsync
+need sudo /usr/bin/sudo
+need util-linux /usr/bin/nsenter
+[ -n "$missing" ] || exit 0
+
+root=
+[ "$(id -u)" = 0 ] || root=sudo
+echo "installing:$missing"
+export DEBIAN_FRONTEND=noninteractive
+$root apt-get update -qq
+# The tests start what they need themselves; a service of the package's own
+# would take ports.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+	printf '#!/bin/sh\nexit 101\n' | $root tee "$policy" >/dev/null
+	$root chmod 755 "$policy"
+	trap '$root rm -f "$policy"' EXIT
+fi
+# shellcheck disable=SC2086
+$root apt-get install -y -qq --no-install-recommends $missing >/dev/null
