@@ -4,6 +4,7 @@ package lab_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -13,24 +14,31 @@ import (
 )
 
 // spare keeps these tests off the hosts of a cluster that may be running.
-const spare = "cp-4"
+const spare = "w-2"
 
-func up(t *testing.T) *lab.Lab {
-	t.Helper()
+// theLab is the lab with the spare up; TestMain takes it down again.
+var theLab *lab.Lab
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	ctx := context.Background()
 	l, err := lab.Open()
+	if err == nil {
+		err = l.Up(ctx, os.Stderr, spare)
+	}
 	if err != nil {
-		t.Fatal(err)
+		fmt.Fprintln(os.Stderr, err)
+		return 1
 	}
-	if err := l.Up(t.Context(), os.Stderr, spare); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Remove(context.Background(), spare) })
-	return l
+	theLab = l
+	defer l.Remove(ctx, spare)
+	return m.Run()
 }
 
-func inside(t *testing.T, l *lab.Lab, argv ...string) string {
+func inside(t *testing.T, argv ...string) string {
 	t.Helper()
-	out, err := l.Exec(t.Context(), spare, argv...)
+	out, err := theLab.Exec(t.Context(), spare, argv...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,47 +46,44 @@ func inside(t *testing.T, l *lab.Lab, argv ...string) string {
 }
 
 func TestAHostIsBareDebianAndReachesNothingOutside(t *testing.T) {
-	l := up(t)
-	if got := inside(t, l, "systemctl", "is-system-running", "--wait"); got != "running" {
+	if got := inside(t, "systemctl", "is-system-running", "--wait"); got != "running" {
 		t.Errorf("systemd is %q, want running", got)
 	}
 	for _, tool := range []string{"kubelet", "containerd", "runc", "haproxy", "keepalived", "iptables", "conntrack"} {
-		if out, err := l.Exec(t.Context(), spare, "which", tool); err == nil {
+		if out, err := theLab.Exec(t.Context(), spare, "which", tool); err == nil {
 			t.Errorf("the bare host has %s", strings.TrimSpace(string(out)))
 		}
 	}
-	forwarding, err := os.ReadFile("/proc/sys/net/ipv4/conf/" + l.Bridge + "/forwarding")
+	forwarding, err := os.ReadFile("/proc/sys/net/ipv4/conf/" + theLab.Bridge + "/forwarding")
 	if err != nil || strings.TrimSpace(string(forwarding)) != "0" {
 		t.Errorf("the bridge's forwarding is %q, %v; want 0", forwarding, err)
 	}
 }
 
 func TestRecreateMakesAHostBareAndKeepsItsIdentity(t *testing.T) {
-	l := up(t)
-	machineID := inside(t, l, "cat", "/etc/machine-id")
-	inside(t, l, "sh", "-c", "mkdir -p /etc/kubernetes /var/lib/etcd && echo old >/etc/kubernetes/admin.conf && rm /usr/bin/sudo && systemctl disable ssh")
-	if err := l.Recreate(t.Context(), spare); err != nil { // it ends with a login against known_hosts, and sudo
+	machineID := inside(t, "cat", "/etc/machine-id")
+	inside(t, "sh", "-c", "mkdir -p /etc/kubernetes /var/lib/etcd && echo old >/etc/kubernetes/admin.conf && rm /usr/bin/sudo && systemctl disable ssh")
+	if err := theLab.Recreate(t.Context(), spare); err != nil { // it ends with a login against known_hosts, and sudo
 		t.Fatal(err)
 	}
-	if out, err := l.Exec(t.Context(), spare, "ls", "-d", "/etc/kubernetes", "/var/lib/etcd"); err == nil {
+	if out, err := theLab.Exec(t.Context(), spare, "ls", "-d", "/etc/kubernetes", "/var/lib/etcd"); err == nil {
 		t.Errorf("left over: %s", out)
 	}
-	if now := inside(t, l, "cat", "/etc/machine-id"); now != machineID || len(now) != 32 {
+	if now := inside(t, "cat", "/etc/machine-id"); now != machineID || len(now) != 32 {
 		t.Errorf("machine ID %s became %s", machineID, now)
 	}
 }
 
 func TestASecondUpChangesNothingAndIsQuick(t *testing.T) {
-	l := up(t)
-	boot := inside(t, l, "cat", "/proc/sys/kernel/random/boot_id")
+	boot := inside(t, "cat", "/proc/sys/kernel/random/boot_id")
 	began := time.Now()
-	if err := l.Up(t.Context(), os.Stderr, spare); err != nil {
+	if err := theLab.Up(t.Context(), os.Stderr, spare); err != nil {
 		t.Fatal(err)
 	}
 	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("it took %s", took)
 	}
-	if now := inside(t, l, "cat", "/proc/sys/kernel/random/boot_id"); now != boot {
+	if now := inside(t, "cat", "/proc/sys/kernel/random/boot_id"); now != boot {
 		t.Errorf("the host was booted again")
 	}
 }
