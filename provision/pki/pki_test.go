@@ -228,7 +228,7 @@ func TestExpiry(t *testing.T) {
 		t.Fatal(err)
 	}
 	rows, err := Expiry(map[string][]byte{
-		"pki/ca.crt": s.CAPEM(), "pki/etcd/ca.crt": s.EtcdCAPEM(), "admin.conf": admin,
+		"pki/ca.crt": s.CAPEM(), "pki/etcd/ca.crt": s.files[EtcdCACert], "admin.conf": admin,
 		"kubelet-client-current.pem": append(cert, key...), "broken.crt": []byte("nothing"),
 	})
 	if err == nil || !strings.Contains(err.Error(), "broken.crt: no certificate") {
