@@ -25,6 +25,13 @@ func TestAssess(t *testing.T) {
 		{"a dead voter of three leaves quorum without reserve", 3, []fault{dead(3)}, Degraded, 2, 0, 3, MemberDead, "2379 refused from cp-3 for 3m0s"},
 		{"a powered-off voter is dead when the others confirm it", 3, []fault{poweredOff(3)}, Degraded, 2, 0, 3, MemberDead, "ssh: timeout; 2379 refused from cp-1, cp-2 for 3m10s"},
 		{"a voter that nobody else could look at is unreachable, not dead", 3, []fault{unseen(3)}, Degraded, 2, 0, 3, MemberUnreachable, "ssh: no route to host"},
+		{"a timeout seen from a host that works is a witness", 3, []fault{silence(3, time.Minute,
+			Attempt{Via: "cp-3", Outcome: TimedOut, Err: "timeout"}, Attempt{Via: "cp-1", Outcome: TimedOut})}, Degraded, 2, 0, 3, MemberDead, "ssh: timeout; 2379 timed out from cp-1 for 1m0s"},
+		{"timeouts seen from hosts that do not work are none", 3, []fault{
+			silence(2, time.Minute, Attempt{Via: "cp-2", Outcome: TimedOut, Err: "timeout"}, Attempt{Via: "cp-3", Outcome: TimedOut}),
+			silence(3, time.Minute, Attempt{Via: "cp-3", Outcome: TimedOut, Err: "timeout"}, Attempt{Via: "cp-2", Outcome: TimedOut}),
+			silence(1, time.Minute, Attempt{Via: "cp-1", Outcome: VantageDown, Err: "no route"}, Attempt{Via: "cp-2", Outcome: TimedOut}),
+			noWrite}, Unknown, 0, -2, 2, MemberUnreachable, "no other host to look from"},
 		{"a frozen voter is hung although its port is open", 3, []fault{hung(2)}, Degraded, 2, 0, 2, MemberHung, "port open, no answer"},
 		{"one dead of five still can lose one", 5, []fault{dead(5)}, Pass, 4, 1, 5, MemberDead, ""},
 		{"two dead of three is no quorum", 3, []fault{dead(2), dead(3), leaderless(1), noWrite}, NoQuorum, 0, -2, 1, MemberIsolated, "no leader at term 7"},

@@ -2,6 +2,7 @@ package etcd
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -32,16 +33,13 @@ type conn struct {
 }
 
 // connect prepares a connection; nothing is sent before the first request.
-func connect(ctx context.Context, to string, via Target) (*conn, error) {
-	cfg, err := via.TLS(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("%s: etcd client certificate: %w", via.Name, err)
-	}
+func connect(ctx context.Context, to string, via Target, cfg *tls.Config) (*conn, error) {
+	var err error
 	c := &conn{}
 	dial := func(ctx context.Context, addr string) (net.Conn, error) {
-		ctx, cancel := context.WithTimeout(ctx, DialTimeout)
-		defer cancel()
-		nc, err := via.Dial(ctx, "tcp", addr)
+		nc, err := within(ctx, DialTimeout, func(ctx context.Context) (net.Conn, error) {
+			return via.Dial(ctx, "tcp", addr)
+		}, func(nc net.Conn) { nc.Close() })
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.dialErr, c.dialled = err, c.dialled || err == nil
@@ -71,6 +69,39 @@ func connect(ctx context.Context, to string, via Target) (*conn, error) {
 	}
 	c.maint = clientv3.NewMaintenanceFromMaintenanceClient(pb.NewMaintenanceClient(c.ActiveConnection()), c.Client)
 	return c, nil
+}
+
+// within runs f for at most d, also when f is slow to notice that its context
+// has ended; a result that comes too late is given to discard.
+func within[T any](ctx context.Context, d time.Duration, f func(context.Context) (T, error), discard func(T)) (T, error) {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		defer cancel()
+		v, err := f(ctx)
+		done <- result{v, err}
+	}()
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-ctx.Done():
+	}
+	select {
+	case r := <-done: // both at once: the answer counts
+		return r.value, r.err
+	default:
+	}
+	go func() {
+		if r := <-done; r.err == nil {
+			discard(r.value)
+		}
+	}()
+	var none T
+	return none, ctx.Err()
 }
 
 // status asks the member about itself.

@@ -13,7 +13,7 @@ func (a *assessment) judge(m Member, l Listed, v *View) (MemberState, string) {
 		return MemberUnreachable, "nothing was asked at " + m.PeerURL
 	}
 	if v.Last == nil {
-		state, why := unanswered(v, m.DeadFor)
+		state, why := a.unanswered(v, m.DeadFor)
 		if m.Unnamed && m.ID != 0 {
 			return MemberUnnamed, "added, but it never started; " + why
 		}
@@ -116,7 +116,7 @@ func (a *assessment) isVoter(id MemberID) bool {
 // unanswered tells a dead member from one that only we cannot reach. Dead
 // needs a witness: its own host saying that nothing listens there, or another
 // working host that cannot connect to it either.
-func unanswered(v *View, deadFor time.Duration) (MemberState, string) {
+func (a *assessment) unanswered(v *View, deadFor time.Duration) (MemberState, string) {
 	var own string
 	witnesses := map[Outcome][]string{}
 	var hung, rejected []string
@@ -127,6 +127,7 @@ func unanswered(v *View, deadFor time.Duration) (MemberState, string) {
 			if isOwn {
 				own = ownText(t)
 			}
+		case t.Outcome == TimedOut && !a.works(t.Via): // its own SSH may be what timed out
 		case t.Outcome == Hung:
 			hung = append(hung, t.Via)
 		case t.Outcome == Rejected:
@@ -158,6 +159,25 @@ func unanswered(v *View, deadFor time.Duration) (MemberState, string) {
 	default:
 		return MemberUnreachable, strings.Join(append(why, "no other host to look from"), "; ")
 	}
+}
+
+// works says that a host proved to be a working vantage point: its own member,
+// or its own SSH server, answered over its own connection.
+func (a *assessment) works(host string) bool {
+	for _, v := range a.o.Views {
+		if v.Host != host {
+			continue
+		}
+		if v.First != nil && v.Via == "" {
+			return true
+		}
+		for _, t := range v.Attempts {
+			if t.Via == host && t.Outcome != VantageDown && t.Outcome != TimedOut {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // ownHostDown says that our own connection to the member's host failed.

@@ -2,7 +2,9 @@ package etcd
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"fmt"
 	"io/fs"
 	"slices"
 	"strings"
@@ -19,6 +21,7 @@ type Members struct {
 
 	mu      sync.Mutex
 	conns   map[route]*conn
+	certs   map[string]cachedTLS // by host
 	down    map[string]time.Time // by peer URL: since when nothing answered
 	history []Sample
 	closed  bool
@@ -32,7 +35,7 @@ var errClosed = errors.New("etcd members: already closed")
 // NewMembers prepares to talk to the members on the given hosts; it connects
 // to none of them yet.
 func NewMembers(targets []Target) *Members {
-	return &Members{targets: slices.Clone(targets), now: time.Now, conns: map[route]*conn{}, down: map[string]time.Time{}}
+	return &Members{targets: slices.Clone(targets), now: time.Now, conns: map[route]*conn{}, certs: map[string]cachedTLS{}, down: map[string]time.Time{}}
 }
 
 // Close ends all connections.
@@ -52,6 +55,7 @@ func (m *Members) Close() error {
 func (m *Members) Forget(host string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	delete(m.certs, host)
 	for r, c := range m.conns {
 		if r.via == host {
 			delete(m.conns, r)
@@ -103,13 +107,17 @@ func (m *Members) reach(ctx context.Context, url string, via Target) (*conn, *St
 			return nil, nil, Attempt{Via: via.Name, Outcome: Hung, Err: "no answer in time"}
 		}
 	}
-	c, err := connect(ctx, url, via)
+	cfg, err := m.clientTLS(ctx, via)
 	if err != nil {
 		// The certificate is read over the host's own connection; that it is
 		// missing was said by a host that works.
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, nil, Attempt{Via: via.Name, Outcome: NoCertificate, Err: err.Error()}
 		}
+		return nil, nil, Attempt{Via: via.Name, Outcome: VantageDown, Err: reason(err)}
+	}
+	c, err := connect(ctx, url, via, cfg)
+	if err != nil {
 		return nil, nil, Attempt{Via: via.Name, Outcome: VantageDown, Err: reason(err)}
 	}
 	s, err := c.status(ctx)
@@ -123,6 +131,33 @@ func (m *Members) reach(ctx context.Context, url string, via Target) (*conn, *St
 		return nil, nil, Attempt{Via: via.Name, Outcome: VantageDown, Err: errClosed.Error()}
 	}
 	return c, s, Attempt{Via: via.Name, Outcome: Answered}
+}
+
+// tlsLifetime is how long a client certificate is used before it is read again.
+const tlsLifetime = time.Minute
+
+// cachedTLS is a host's client certificate, as read at a time.
+type cachedTLS struct {
+	cfg *tls.Config
+	at  time.Time
+}
+
+// clientTLS reads a host's client certificate over its own connection.
+func (m *Members) clientTLS(ctx context.Context, t Target) (*tls.Config, error) {
+	m.mu.Lock()
+	c := m.certs[t.Name]
+	m.mu.Unlock()
+	if c.cfg != nil && m.now().Sub(c.at) < tlsLifetime {
+		return c.cfg, nil
+	}
+	cfg, err := within(ctx, DialTimeout, t.TLS, func(*tls.Config) {})
+	if err != nil {
+		return nil, fmt.Errorf("%s: etcd client certificate: %w", t.Name, err)
+	}
+	m.mu.Lock()
+	m.certs[t.Name] = cachedTLS{cfg, m.now()}
+	m.mu.Unlock()
+	return cfg, nil
 }
 
 // remember keeps a sample for the stability of later looks.

@@ -27,8 +27,9 @@ type Target struct {
 	MetricsURL string
 	// Dial opens a TCP connection from this host, through its own SSH connection.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
-	// TLS returns this host's client certificate and etcd's CA. It is asked
-	// again for each new connection, since certificates are renewed.
+	// TLS returns this host's client certificate and etcd's CA; an error that is
+	// fs.ErrNotExist says that the host works but has none. It is asked again
+	// for new connections after a minute, since certificates are renewed.
 	TLS func(ctx context.Context) (*tls.Config, error)
 }
 
