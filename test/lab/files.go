@@ -47,6 +47,16 @@ func (l *Lab) writeFiles() error {
 	return nil
 }
 
+// removeFiles removes only what Up wrote: the directory may be the user's own.
+func (l *Lab) removeFiles() error {
+	for _, name := range []string{"box", "hosts", "id_ed25519", "id_ed25519.pub", "inventory.yaml", "known_hosts", "pre-start", "vagrant"} {
+		if err := os.RemoveAll(filepath.Join(l.Dir, name)); err != nil {
+			return fmt.Errorf("lab: remove its files: %w", err)
+		}
+	}
+	return nil
+}
+
 // hostFiles is a tree that is laid over the host's root before its first boot.
 func (l *Lab) hostFiles(h Host) string { return filepath.Join(l.Dir, "hosts", h.Name) }
 

@@ -37,7 +37,7 @@ func (l *Lab) WriteInventory(path string, opts InventoryOptions) error {
 	var out bytes.Buffer
 	if err := tmpl.Execute(&out, map[string]any{
 		"Version": opts.Version, "VIP": l.VIP, "Key": l.Key(), "KnownHosts": l.KnownHosts(),
-		"Bundle": l.Bundle(opts.Version), "Hosts": hosts, "CgroupV1": cgroupV1(),
+		"Bundle": l.Bundle(opts.Version), "Hosts": hosts, "Containers": l.Provider == providerLXC, "CgroupV1": cgroupV1(),
 	}); err != nil {
 		return fmt.Errorf("lab: inventory template: %w", err)
 	}

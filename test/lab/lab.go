@@ -26,6 +26,8 @@ type Host struct {
 // Container is the host's name for lxc-* commands on the machine.
 func (h Host) Container() string { return containerPrefix + h.Name }
 
+const providerLXC = "lxc"
+
 const containerPrefix = "ha-lab-"
 
 // Table is hosts.yaml.
@@ -44,17 +46,25 @@ type Lab struct {
 	Root  string // the repository's root
 	Dir   string // what the lab makes: keys, inventory, Vagrant's state
 	Cache string // what outlives the lab: box, bundles
+	// Provider is Vagrant's: lxc, or libvirt or virtualbox on a laptop. With
+	// virtual machines only Up, Down and what goes over SSH work.
+	Provider string
 }
 
 // Open finds the repository that holds the working directory and reads its
 // table of hosts. HA_INSTALL_LAB_DIR and HA_INSTALL_CACHE override where the
-// lab's state (.lab at the root) and the cache (~/.cache/ha-install) lie.
+// lab's state (.lab at the root) and the cache (~/.cache/ha-install) lie,
+// HA_INSTALL_LAB_PROVIDER the provider (lxc).
 func Open() (*Lab, error) {
 	root, err := repositoryRoot()
 	if err != nil {
 		return nil, err
 	}
-	l := &Lab{Root: root, Dir: os.Getenv("HA_INSTALL_LAB_DIR"), Cache: os.Getenv("HA_INSTALL_CACHE")}
+	l := &Lab{Root: root, Dir: os.Getenv("HA_INSTALL_LAB_DIR"), Cache: os.Getenv("HA_INSTALL_CACHE"),
+		Provider: os.Getenv("HA_INSTALL_LAB_PROVIDER")}
+	if l.Provider == "" {
+		l.Provider = providerLXC
+	}
 	if l.Dir == "" {
 		l.Dir = filepath.Join(root, ".lab")
 	}

@@ -102,6 +102,25 @@ func TestItsInventoryIsValid(t *testing.T) {
 	}
 }
 
+func TestVirtualMachinesNeedNoneOfTheContainersSettings(t *testing.T) {
+	t.Setenv("HA_INSTALL_LAB_PROVIDER", "libvirt")
+	l := open(t)
+	if err := l.WriteInventory(l.Inventory(), lab.InventoryOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := os.ReadFile(l.Inventory())
+	if err != nil {
+		t.Fatal(err)
+	}
+	cluster, _, err := inventory.Parse(l.Inventory(), raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(cluster.Spec.Preflight.IgnoreErrors)+len(cluster.Spec.Containerd)+len(cluster.Spec.Kubeadm.KubeletConfiguration) > 0 {
+		t.Errorf("got settings for containers:\n%s", raw)
+	}
+}
+
 func TestADirectoryThatLXCCannotTakeIsRefused(t *testing.T) {
 	t.Setenv("HA_INSTALL_LAB_DIR", filepath.Join(t.TempDir(), "my lab"))
 	if _, err := lab.Open(); err == nil || !strings.Contains(err.Error(), "HA_INSTALL_LAB_DIR") {

@@ -23,11 +23,14 @@ const bootLimit = 60 * time.Second
 // keys, known_hosts and inventory. What a killed lab or another checkout left
 // is taken over or removed; hosts that are up already stay as they are.
 func (l *Lab) Up(ctx context.Context, log io.Writer, wanted ...string) error {
-	if err := needRoot(); err != nil {
-		return err
-	}
 	hosts, err := l.Select(wanted...)
 	if err != nil {
+		return err
+	}
+	if l.Provider != providerLXC {
+		return l.upMachines(ctx, log, hosts)
+	}
+	if err := needRoot(); err != nil {
 		return err
 	}
 	unlock, err := l.lock(ctx)
@@ -141,6 +144,9 @@ func (l *Lab) takeOver(ctx context.Context, log io.Writer, b box) error {
 // Down removes every container of the lab, its bridge and its files. The cache
 // (box, bundles) stays. It is safe to call on half a lab or none.
 func (l *Lab) Down(ctx context.Context) error {
+	if l.Provider != providerLXC {
+		return l.downMachines(ctx)
+	}
 	if err := needRoot(); err != nil {
 		return err
 	}
@@ -163,13 +169,7 @@ func (l *Lab) Down(ctx context.Context) error {
 	if err := l.removeBridge(ctx); err != nil {
 		return err
 	}
-	// Only what Up wrote: the directory may be the user's own.
-	for _, name := range []string{"box", "hosts", "id_ed25519", "id_ed25519.pub", "inventory.yaml", "known_hosts", "pre-start", "vagrant"} {
-		if err := os.RemoveAll(filepath.Join(l.Dir, name)); err != nil {
-			return fmt.Errorf("lab: remove its files: %w", err)
-		}
-	}
-	return nil
+	return l.removeFiles()
 }
 
 // isIntact says whether no killed command left the container half removed or

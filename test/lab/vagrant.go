@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -40,4 +41,28 @@ func (l *Lab) addBox(ctx context.Context, b box) error {
 func (l *Lab) knownToVagrant(h Host) bool {
 	id, err := os.ReadFile(filepath.Join(l.Dir, "vagrant", "machines", h.Name, "lxc", "id"))
 	return err == nil && strings.TrimSpace(string(id)) == h.Container()
+}
+
+// upMachines is Up with virtual machines, which need neither our box nor our
+// bridge; Vagrant's provisioners lay each host's files over its root.
+func (l *Lab) upMachines(ctx context.Context, log io.Writer, hosts []Host) error {
+	if err := l.writeFiles(); err != nil {
+		return err
+	}
+	fmt.Fprintf(log, "lab: vagrant up --provider=%s %s\n", l.Provider, strings.Join(names(hosts), " "))
+	args := append([]string{"up", "--provider=" + l.Provider, "--provision"}, names(hosts)...)
+	if _, err := l.vagrant(ctx, box{}, args...); err != nil {
+		return fmt.Errorf("lab: vagrant up: %w", err)
+	}
+	if err := l.awaitLogins(ctx, hosts); err != nil {
+		return err
+	}
+	return l.WriteInventory(l.Inventory(), InventoryOptions{})
+}
+
+func (l *Lab) downMachines(ctx context.Context) error {
+	if _, err := l.vagrant(ctx, box{}, "destroy", "--force"); err != nil {
+		return fmt.Errorf("lab: vagrant destroy: %w", err)
+	}
+	return l.removeFiles()
 }
