@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -93,12 +96,24 @@ func (f *freezable) Close() error {
 	return f.Conn.Close()
 }
 
+// nextPort counts up below the range from which the kernel takes ports for
+// outgoing connections, from a start of this process's own.
+var nextPort atomic.Int32
+
+func init() { nextPort.Store(10_000 + int32(os.Getpid()%400)*50) }
+
+// freePort is an address that nobody listens on, and that nobody is given again.
 func freePort(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(int(nextPort.Add(1))))
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			continue
+		}
+		l.Close()
+		return addr
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no free port")
+	return ""
 }
