@@ -60,7 +60,7 @@ func (a *apply) stages() []phase.Stage {
 		phase.One(a.makeSecrets()),
 		phase.AtOnce(masters, a.pushSecrets),
 		phase.InTurn(c.Balancers(), a.balance),
-		phase.One(a.initialise()),
+		phase.Together(phase.One(a.initialise()), phase.AtOnce(a.joiners(), a.prepare)),
 		phase.InTurn(a.joiners(), a.join),
 		phase.One(a.rememberExisting()),
 		phase.InTurn(masters, a.harden),

@@ -22,8 +22,8 @@ func (a *apply) balance(ih inventory.Host) phase.Phase {
 			if err != nil {
 				return false, err
 			}
-			differ, err := differing(ctx, h, files)
-			if err != nil || len(differ) > 0 {
+			owed, err := changes(ctx, h, "balancer", files)
+			if err != nil || len(owed) > 0 {
 				return false, err
 			}
 			for _, unit := range []string{"haproxy", "keepalived"} {
@@ -79,29 +79,24 @@ func interfaceOf(ctx context.Context, h host.Reader, ip string) (string, error) 
 // before it takes the place of the old one, and reloads without dropping a
 // connection.
 func configureBalancer(ctx context.Context, h host.Host, files []host.File) error {
-	differ, err := differing(ctx, h, files)
-	if err != nil {
-		return err
-	}
 	if err := testHAProxy(ctx, h, files); err != nil {
 		return err
 	}
-	if err := putFiles(ctx, h, files); err != nil {
-		return err
-	}
-	commands := [][]string{
-		{"systemctl", "daemon-reload"},
-		{"sysctl", "--system"},
-		{"systemctl", "enable", "haproxy.service", "keepalived.service"},
-	}
-	for _, unit := range []struct{ name, dir string }{{"haproxy", "/etc/haproxy/"}, {"keepalived", "/etc/keepalived/"}} {
-		verb := "start"
-		if slices.ContainsFunc(differ, func(p string) bool { return strings.HasPrefix(p, unit.dir) }) {
-			verb = "reload-or-restart"
+	return change(ctx, h, "balancer", files, func(changed []string) [][]string {
+		commands := [][]string{
+			{"systemctl", "daemon-reload"},
+			{"sysctl", "--system"},
+			{"systemctl", "enable", "haproxy.service", "keepalived.service"},
 		}
-		commands = append(commands, []string{"systemctl", verb, unit.name + ".service"})
-	}
-	return runAll(ctx, h, commands...)
+		for _, unit := range []struct{ name, dir string }{{"haproxy", "/etc/haproxy/"}, {"keepalived", "/etc/keepalived/"}} {
+			verb := "start"
+			if slices.ContainsFunc(changed, func(p string) bool { return strings.HasPrefix(p, unit.dir) }) {
+				verb = "reload-or-restart"
+			}
+			commands = append(commands, []string{"systemctl", verb, unit.name + ".service"})
+		}
+		return commands
+	})
 }
 
 // testHAProxy uploads configuration and CA beside the ones in use and runs

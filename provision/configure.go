@@ -4,10 +4,11 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
+	"io/fs"
+	"path"
 	"slices"
 	"strings"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/ha-install/ha-install/inventory"
 	"github.com/ha-install/ha-install/provision/host"
@@ -25,8 +26,8 @@ func (a *apply) configure(ih inventory.Host) phase.Phase {
 			if err != nil {
 				return false, err
 			}
-			differ, err := differing(ctx, h, files)
-			if err != nil || len(differ) > 0 {
+			owed, err := changes(ctx, h, "configure", files)
+			if err != nil || len(owed) > 0 {
 				return false, err
 			}
 			return active(ctx, h, "containerd")
@@ -36,25 +37,19 @@ func (a *apply) configure(ih inventory.Host) phase.Phase {
 			if err != nil {
 				return err
 			}
-			differ, err := differing(ctx, h, files)
-			if err != nil {
-				return err
-			}
-			if err := putFiles(ctx, h, files); err != nil {
-				return err
-			}
-			commands := [][]string{
-				{"systemctl", "daemon-reload"},
-				{"systemctl", "restart", "systemd-modules-load.service"},
-				{"sysctl", "--system"},
-				{"systemctl", "enable", "containerd.service", "kubelet.service"},
-			}
-			if slices.Contains(differ, templates.ContainerdConfigPath) {
-				commands = append(commands, []string{"systemctl", "restart", "containerd.service"})
-			} else {
-				commands = append(commands, []string{"systemctl", "start", "containerd.service"})
-			}
-			return runAll(ctx, h, commands...)
+			return change(ctx, h, "configure", files, func(changed []string) [][]string {
+				verb := "start"
+				if slices.Contains(changed, templates.ContainerdConfigPath) {
+					verb = "restart"
+				}
+				return [][]string{
+					{"systemctl", "daemon-reload"},
+					{"systemctl", "restart", "systemd-modules-load.service"},
+					{"sysctl", "--system"},
+					{"systemctl", "enable", "containerd.service", "kubelet.service"},
+					{"systemctl", verb, "containerd.service"},
+				}
+			})
 		},
 	}
 }
@@ -106,27 +101,47 @@ func sum(f host.File) string {
 	return hex.EncodeToString(digest[:])
 }
 
-// uploadsAtOnce bounds the transfers to one host.
-const uploadsAtOnce = 4
-
-// putFiles uploads what differs, several files at a time.
+// putFiles uploads what differs; none is replaced before all have arrived.
 func putFiles(ctx context.Context, h host.Host, files []host.File) error {
+	_, err := host.UploadAll(ctx, h, files)
+	return err
+}
+
+// owedFile notes on a host which files a phase has begun to change; it is
+// there until those who read them have been told. Without it a run that broke
+// off in between would leave equal files, a running daemon, and the old
+// configuration in force.
+func owedFile(phase string) string { return path.Join(stateDir, "owed", phase) }
+
+// changes are the paths that differ, and those that an earlier run changed
+// without telling their readers.
+func changes(ctx context.Context, h host.Reader, phase string, files []host.File) ([]string, error) {
 	differ, err := differing(ctx, h, files)
+	if err != nil {
+		return nil, err
+	}
+	owed, err := h.ReadFile(ctx, owedFile(phase))
+	if errors.Is(err, fs.ErrNotExist) {
+		return differ, nil
+	}
+	return append(differ, strings.Fields(string(owed))...), err
+}
+
+// change puts files in place and runs the commands that tell their readers,
+// which may depend on what has changed.
+func change(ctx context.Context, h host.Host, phase string, files []host.File, commands func(changed []string) [][]string) error {
+	changed, err := changes(ctx, h, phase, files)
 	if err != nil {
 		return err
 	}
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(uploadsAtOnce)
-	for _, f := range files {
-		if !slices.Contains(differ, f.Path) {
-			continue
-		}
-		group.Go(func() error {
-			_, err := h.Upload(ctx, f)
-			return err
-		})
+	note := host.File{Path: owedFile(phase), Mode: 0o600, Content: []byte(strings.Join(changed, "\n"))}
+	if _, err := h.Upload(ctx, note); err != nil {
+		return err
 	}
-	return group.Wait()
+	if err := putFiles(ctx, h, files); err != nil {
+		return err
+	}
+	return runAll(ctx, h, append(commands(changed), []string{"rm", "-f", note.Path})...)
 }
 
 // runAll runs commands one after the other and stops at the first that fails.

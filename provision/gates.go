@@ -84,14 +84,14 @@ func (s *Site) quorum(title string, voters ...inventory.Host) phase.Check {
 
 // allowed proves quorum anew, projects the operation and shows both; a
 // refusal is an *etcd.QuorumError.
-func (s *Site) allowed(ctx context.Context, op etcd.Operation) error {
+func (s *Site) allowed(ctx context.Context, op etcd.Operation) (etcd.Verdict, error) {
 	v, err := s.members.Gate(ctx, etcd.Want{Op: &op}, etcd.PreGateBudget)
 	if err != nil {
-		return err
+		return v, err
 	}
 	d := etcd.Project(v, op)
 	tellVerdict(ctx, v, op.String(), &d)
-	return nil
+	return v, nil
 }
 
 func tellVerdict(ctx context.Context, v etcd.Verdict, title string, d *etcd.Decision) {
@@ -113,6 +113,17 @@ func (s *Site) columnReady(ih inventory.Host) phase.Check {
 			return err
 		}
 		return client.Column(ctx, ih.Name)
+	}}
+}
+
+// apiReady waits for a master's own API server.
+func (s *Site) apiReady(ih inventory.Host) phase.Check {
+	return phase.Check{Name: "the API server of " + ih.Name, Run: func(ctx context.Context) error {
+		client, err := s.api(ctx, ih)
+		if err != nil {
+			return err
+		}
+		return client.Readyz(ctx)
 	}}
 }
 

@@ -118,7 +118,7 @@ func (a *apply) harden(ih inventory.Host) phase.Phase {
 		},
 		Needs: []phase.Check{a.quorum("harden " + ih.Name)},
 		Do: func(ctx context.Context) error {
-			if err := a.allowed(ctx, etcd.Operation{Kind: etcd.OpRestart, Host: ih.Name, PeerURL: peerURL(ih)}); err != nil {
+			if _, err := a.allowed(ctx, etcd.Operation{Kind: etcd.OpRestart, Host: ih.Name, PeerURL: peerURL(ih)}); err != nil {
 				return err
 			}
 			h, err := a.host(ih.Name)
@@ -175,5 +175,5 @@ func replaceManifest(ctx context.Context, h host.Host, at string, content []byte
 	if _, err := h.Upload(ctx, host.File{Path: staged, Mode: 0o600, Content: content}); err != nil {
 		return err
 	}
-	return kube.RunStep(ctx, h, "manifest-"+strings.TrimSuffix(path.Base(at), ".yaml"), "sh", "-c", swapScript, "sh", staged, at)
+	return kube.RunStep(ctx, h, "manifest-"+strings.TrimSuffix(path.Base(at), ".yaml"), nil, "sh", "-c", swapScript, "sh", staged, at)
 }

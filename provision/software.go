@@ -123,9 +123,13 @@ var toolsFor = map[inventory.Role][]string{
 	inventory.RoleLoadBalancer: {"haproxy", "keepalived"},
 }
 
+// toolsScript prints those of its arguments that are no command.
+const toolsScript = `for t; do command -v "$t" >/dev/null || echo "$t"; done`
+
 func missingTools(ctx context.Context, h host.Reader, role inventory.Role) (missing, error) {
 	var m missing
-	out, err := h.Query(ctx, "sh", "-c", `for t; do command -v "$t" >/dev/null || echo "$t"; done`, "sh", strings.Join(toolsFor[role], `" "`))
+	argv := append([]string{"sh", "-c", toolsScript, "sh"}, toolsFor[role]...)
+	out, err := h.Query(ctx, argv...)
 	if err != nil {
 		return m, err
 	}
@@ -138,8 +142,8 @@ func (a *apply) installPackages(ctx context.Context, h host.Host, items []bundle
 		return nil
 	}
 	files := make([]host.File, 0, len(items))
-	// A package must not start its service with the distribution's own
-	// configuration; ours starts it. policy-rc.d is how Debian is told.
+	// Debian starts haproxy at once, with a configuration that serves nothing;
+	// the phase "balancer" reloads it with ours.
 	argv := []string{"dpkg", "--install", "--force-confold"}
 	for _, item := range items {
 		at := path.Join(packageDir, path.Base(item.Path))

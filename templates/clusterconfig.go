@@ -27,7 +27,7 @@ const (
 	etcdQuota = "8589934592"
 )
 
-func clusterConfiguration(c *inventory.Cluster, etcdExisting bool) (map[string]any, error) {
+func clusterConfiguration(c *inventory.Cluster, etcdArgs ...v1beta4.Arg) (map[string]any, error) {
 	if _, err := release(c); err != nil {
 		return nil, err
 	}
@@ -42,7 +42,7 @@ func clusterConfiguration(c *inventory.Cluster, etcdExisting bool) (map[string]a
 			ServiceSubnet: c.Spec.Network.ServiceCIDR,
 			DNSDomain:     c.Spec.Network.DNSDomain,
 		},
-		Etcd:      v1beta4.Etcd{Local: localEtcd(etcdExisting)},
+		Etcd:      v1beta4.Etcd{Local: localEtcd(etcdArgs...)},
 		APIServer: apiServer(c),
 		ControllerManager: v1beta4.ControlPlaneComponent{
 			ExtraArgs: []v1beta4.Arg{{Name: "profiling", Value: "false"}},
@@ -55,13 +55,18 @@ func clusterConfiguration(c *inventory.Cluster, etcdExisting bool) (map[string]a
 }
 
 // localEtcd has no initial-cluster-state at bootstrap: the first member makes
-// the cluster, and kubeadm itself says "existing" to those that join.
-func localEtcd(existing bool) *v1beta4.LocalEtcd {
+// the cluster. See Init.
+func localEtcd(more ...v1beta4.Arg) *v1beta4.LocalEtcd {
 	args := []v1beta4.Arg{{Name: "quota-backend-bytes", Value: etcdQuota}}
-	if existing {
-		args = append(args, v1beta4.Arg{Name: "initial-cluster-state", Value: "existing"})
+	return &v1beta4.LocalEtcd{DataDir: EtcdDataDir, ExtraArgs: append(args, more...)}
+}
+
+// etcdState makes etcd refuse to start on an empty data directory.
+func etcdState(existing bool) []v1beta4.Arg {
+	if !existing {
+		return nil
 	}
-	return &v1beta4.LocalEtcd{DataDir: EtcdDataDir, ExtraArgs: args}
+	return []v1beta4.Arg{{Name: "initial-cluster-state", Value: "existing"}}
 }
 
 func apiServer(c *inventory.Cluster) v1beta4.APIServer {

@@ -23,8 +23,20 @@ type Init struct {
 	// EtcdExisting makes etcd refuse to start on an empty data directory. Set
 	// it once three voters exist, never at bootstrap.
 	EtcdExisting bool
+	// InitialCluster is etcd's --initial-cluster for a member that joins:
+	// "cp-1=https://198.51.100.21:2380,...", itself included. Empty: kubeadm's
+	// own, which names only the host itself.
+	InitialCluster string
 	// SkipPhases are names of init's phases, beside those that are always skipped.
 	SkipPhases []string
+}
+
+func (o Init) etcdArgs() []v1beta4.Arg {
+	args := etcdState(o.EtcdExisting)
+	if o.InitialCluster != "" {
+		args = append(args, v1beta4.Arg{Name: "initial-cluster", Value: o.InitialCluster})
+	}
+	return args
 }
 
 // Join says how a host joins.
@@ -47,7 +59,7 @@ func InitDocuments(c *inventory.Cluster, h inventory.Host, o Init) ([]byte, erro
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", h.Name, err)
 	}
-	shared, err := sharedDocuments(c, o.EtcdExisting)
+	shared, err := sharedDocuments(c, o.etcdArgs()...)
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +92,7 @@ func JoinDocuments(c *inventory.Cluster, h inventory.Host, j Join) ([]byte, erro
 // ClusterConfiguration returns the document that kubeadm keeps in the
 // kubeadm-config ConfigMap, alone and not yet defaulted.
 func ClusterConfiguration(c *inventory.Cluster, etcdExisting bool) ([]byte, error) {
-	doc, err := clusterConfiguration(c, etcdExisting)
+	doc, err := clusterConfiguration(c, etcdState(etcdExisting)...)
 	if err != nil {
 		return nil, err
 	}
@@ -88,8 +100,8 @@ func ClusterConfiguration(c *inventory.Cluster, etcdExisting bool) ([]byte, erro
 }
 
 // sharedDocuments are those that are equal on every master.
-func sharedDocuments(c *inventory.Cluster, etcdExisting bool) ([]map[string]any, error) {
-	cluster, err := clusterConfiguration(c, etcdExisting)
+func sharedDocuments(c *inventory.Cluster, etcdArgs ...v1beta4.Arg) ([]map[string]any, error) {
+	cluster, err := clusterConfiguration(c, etcdArgs...)
 	if err != nil {
 		return nil, err
 	}

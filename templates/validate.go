@@ -38,7 +38,7 @@ func Validate(c *inventory.Cluster) error {
 		// Nearly everything depends on it.
 		return multierror.Append(nil, err)
 	}
-	_, cluster := clusterConfiguration(c, false)
+	_, cluster := clusterConfiguration(c)
 	_, kubelet := kubeletConfiguration(c)
 	_, proxy := kubeProxyConfiguration(c)
 	_, containerd := containerdConfig(c)

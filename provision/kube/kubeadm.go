@@ -46,21 +46,17 @@ func (e *StepError) Error() string {
 // tailLines is how much of a failed step's output an error carries.
 const tailLines = 12
 
-// Kubeadm runs one kubeadm verb as a detached step. When an earlier run of the
-// same verb is still under way on the host, that one is awaited instead: a
-// second installer never starts a second kubeadm.
+// Kubeadm runs one kubeadm verb as a detached step; see RunStep.
 func Kubeadm(ctx context.Context, h host.Host, verb string, output func(string), args ...string) error {
 	argv := append([]string{"kubeadm"}, strings.Fields(verb)...)
-	return runStep(ctx, h, "kubeadm-"+verb, output, append(argv, args...)...)
+	return RunStep(ctx, h, "kubeadm-"+verb, output, append(argv, args...)...)
 }
 
-// RunStep runs any command in the same way. The argv is kept on the host, so
-// it must not hold a secret.
-func RunStep(ctx context.Context, h host.Host, name string, argv ...string) error {
-	return runStep(ctx, h, name, nil, argv...)
-}
-
-func runStep(ctx context.Context, h host.Host, name string, output func(string), argv ...string) error {
+// RunStep runs a command as a detached step under the given name. When an
+// earlier run of the same step is still under way on the host, that one is
+// awaited instead: a second installer never starts a second kubeadm. The argv
+// is kept on the host, so it must not hold a secret. output may be nil.
+func RunStep(ctx context.Context, h host.Host, name string, output func(string), argv ...string) error {
 	id, err := nextStep(ctx, h, name)
 	if err != nil {
 		return err

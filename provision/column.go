@@ -1,0 +1,152 @@
+package provision
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/ha-install/ha-install/inventory"
+	"github.com/ha-install/ha-install/provision/etcd"
+	"github.com/ha-install/ha-install/provision/host"
+	"github.com/ha-install/ha-install/provision/kube"
+	"github.com/ha-install/ha-install/provision/phase"
+	"github.com/ha-install/ha-install/templates"
+)
+
+// A master joins through kubeadm's init phases, not through `kubeadm join`. It
+// holds the CA set already, so it can sign its own certificates and its
+// kubelet's: there is no token and no discovery that could be got wrong, and
+// all that needs no quorum is done on every master at once, ahead of its turn.
+// What is left for the turn is etcd's membership, which is ours to gate.
+
+// prepareScript makes the leaf certificates and kubeconfigs. kubeadm keeps
+// what is there already and fits.
+const prepareScript = `set -eu
+kubeadm init phase preflight --config "$1"
+kubeadm init phase certs all --config "$1"
+for name in admin kubelet controller-manager scheduler; do
+	kubeadm init phase kubeconfig "$name" --config "$1"
+done
+`
+
+// startScript writes the static pods, etcd's first, and starts the kubelet.
+const startScript = `set -eu
+kubeadm init phase etcd local --config "$1"
+kubeadm init phase control-plane all --config "$1"
+kubeadm init phase kubelet-start --config "$1"
+`
+
+// finishScript has the kubelet read its rotating certificate, for which
+// kubeadm restarts it: it then registers its Node at once, instead of after the
+// back-off that it grew into while its API server was still starting.
+const finishScript = `set -eu
+kubeadm init phase kubelet-finalize enable-client-cert-rotation --config "$1"
+kubeadm init phase mark-control-plane --config "$1"
+`
+
+// Names of the detached steps, under which their output is kept on the host.
+const (
+	stepPrepare = "column-prepare"
+	stepStart   = "column-start"
+	stepFinish  = "column-finish"
+)
+
+// prepared are the files that prepareScript leaves.
+var prepared = []string{
+	kube.AdminConf, kube.KubeletConf, "/etc/kubernetes/controller-manager.conf", "/etc/kubernetes/scheduler.conf",
+	kube.PKIDir + "/apiserver.crt", kube.PKIDir + "/apiserver-kubelet-client.crt", kube.PKIDir + "/apiserver-etcd-client.crt",
+	kube.PKIDir + "/front-proxy-client.crt", kube.PKIDir + "/etcd/server.crt", kube.PKIDir + "/etcd/peer.crt",
+	kube.PKIDir + "/etcd/healthcheck-client.crt",
+}
+
+// prepare makes a master's certificates and kubeconfigs; it needs no quorum
+// and runs on all joiners at once, while the first master is initialised.
+func (a *apply) prepare(ih inventory.Host) phase.Phase {
+	return phase.Phase{
+		Name: "prepare", Host: ih.Name,
+		Done: func(ctx context.Context) (bool, error) {
+			h, err := a.host(ih.Name)
+			if err != nil {
+				return false, err
+			}
+			seen, err := h.Stat(ctx, prepared...)
+			return len(seen) == len(prepared), err
+		},
+		Do: func(ctx context.Context) error { return a.prepareColumn(ctx, ih) },
+	}
+}
+
+func (a *apply) prepareColumn(ctx context.Context, ih inventory.Host) error {
+	return a.columnStep(ctx, ih, stepPrepare, prepareScript, templates.Init{EtcdExisting: true})
+}
+
+// startColumn starts the kubelet with all four static pods. members are those
+// that etcd has agreed on, the newcomer among them or not yet.
+func (a *apply) startColumn(ctx context.Context, ih inventory.Host, members []etcd.Member) error {
+	return a.columnStep(ctx, ih, stepStart, startScript, templates.Init{EtcdExisting: true, InitialCluster: initialCluster(ih, members)})
+}
+
+// finishColumn waits for the local API server and marks the Node.
+func (a *apply) finishColumn(ctx context.Context, ih inventory.Host) error {
+	waiting, cancel := context.WithTimeout(ctx, restartGate)
+	defer cancel()
+	if err := phase.Wait(waiting, a.apiReady(ih)); err != nil {
+		return err
+	}
+	return a.columnStep(ctx, ih, stepFinish, finishScript, templates.Init{EtcdExisting: true})
+}
+
+func (a *apply) columnStep(ctx context.Context, ih inventory.Host, step, script string, o templates.Init) error {
+	h, err := a.host(ih.Name)
+	if err != nil {
+		return err
+	}
+	documents, err := templates.InitDocuments(a.Cluster, ih, o)
+	if err != nil {
+		return err
+	}
+	config := fmt.Sprintf("%s/%s.yaml", kube.ConfigDir, step)
+	if _, err := h.Upload(ctx, host.File{Path: config, Mode: 0o600, Content: documents}); err != nil {
+		return err
+	}
+	return kube.RunStep(ctx, h, step, sayIn(ctx), "sh", "-c", script, "sh", config)
+}
+
+// initialCluster is etcd's flag of the same name: every agreed member and the
+// newcomer, each by its peer URL.
+func initialCluster(ih inventory.Host, members []etcd.Member) string {
+	own := peerURL(ih)
+	var parts []string
+	for _, m := range members {
+		if m.ID != 0 && m.PeerURL != own && m.Role == etcd.Voter {
+			parts = append(parts, m.Name+"="+m.PeerURL)
+		}
+	}
+	return strings.Join(append(parts, ih.Name+"="+own), ",")
+}
+
+// promoteBudget is how long a learner may take to catch up. It has to pull the
+// whole database; what takes longer than this is taken back.
+const promoteBudget = 3 * time.Minute
+
+// addMember lists the newcomer as a learner, starts its column, and promotes
+// it when it has caught up.
+func (a *apply) addMember(ctx context.Context, ih inventory.Host) error {
+	op := etcd.Operation{Kind: etcd.OpAddLearner, Host: ih.Name, PeerURL: peerURL(ih), HostEmpty: true}
+	verdict, err := a.allowed(ctx, op)
+	if err != nil {
+		return err
+	}
+	learner, err := a.members.AddLearner(ctx, op.PeerURL, ih.Name)
+	if err != nil {
+		return err
+	}
+	if err := a.startColumn(ctx, ih, verdict.Members); err != nil {
+		return err
+	}
+	phase.Say(ctx, fmt.Sprintf("learner %s is started; it gets its vote when it has caught up", learner.ID))
+	ctx, cancel := context.WithTimeout(ctx, promoteBudget)
+	defer cancel()
+	return a.members.Promote(ctx, learner.ID)
+}

@@ -1,0 +1,133 @@
+package provision
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/ha-install/ha-install/inventory"
+	"github.com/ha-install/ha-install/provision/host"
+	"github.com/ha-install/ha-install/provision/kube"
+	"github.com/ha-install/ha-install/provision/phase"
+	"github.com/ha-install/ha-install/templates"
+)
+
+// tokenLife is the longest that one join may take; the token is deleted when
+// it ends, this bound is for an installer that dies.
+const tokenLife = 20 * time.Minute
+
+// joinWorker joins a worker; workers may join all at once.
+func (a *apply) joinWorker(ih inventory.Host) phase.Phase {
+	return phase.Phase{
+		Name: "join", Host: ih.Name,
+		Done: func(ctx context.Context) (bool, error) {
+			h, err := a.host(ih.Name)
+			if err != nil {
+				return false, err
+			}
+			seen, err := h.Stat(ctx, kube.KubeletConf)
+			if err != nil || len(seen) == 0 {
+				return false, err
+			}
+			client, err := a.anyAPI(ctx)
+			if err != nil {
+				return false, err
+			}
+			_, err = client.CoreV1().Nodes().Get(ctx, ih.Name, metav1.GetOptions{})
+			if apierrors.IsNotFound(err) {
+				return false, nil
+			}
+			return err == nil, err
+		},
+		Needs: []phase.Check{a.endpointFrom(ih)},
+		Do: func(ctx context.Context) error {
+			h, err := a.host(ih.Name)
+			if err != nil {
+				return err
+			}
+			// What a broken join left on a worker holds no data of the cluster.
+			if seen, err := h.Stat(ctx, kube.KubeletConf, kube.BootstrapKubeletConf); err != nil {
+				return err
+			} else if running, err := kube.StepRunning(ctx, h, "kubeadm-join"); err != nil {
+				return err
+			} else if len(seen) > 0 && !running {
+				if err := cleanNode(ctx, h); err != nil {
+					return err
+				}
+			}
+			return a.kubeadmJoin(ctx, ih)
+		},
+		Gate:        []phase.Check{a.kubeletHealthy(ih)},
+		GateTimeout: joinGate,
+	}
+}
+
+func (a *apply) kubeadmJoin(ctx context.Context, ih inventory.Host) error {
+	return a.withToken(ctx, ih, func(h host.Host) error {
+		return kube.Kubeadm(ctx, h, "join", sayIn(ctx), "--config", kube.JoinConfig)
+	})
+}
+
+// withToken puts the join documents on the host with a token made for this one
+// join; both token and file are gone afterwards, also when do failed.
+func (a *apply) withToken(ctx context.Context, ih inventory.Host, do func(host.Host) error) (err error) {
+	h, err := a.host(ih.Name)
+	if err != nil {
+		return err
+	}
+	client, err := a.anyAPI(ctx)
+	if err != nil {
+		return err
+	}
+	token, err := client.CreateToken(ctx, tokenLife)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)
+		defer cancel()
+		_, removal := h.Run(ctx, host.Command{Argv: []string{"rm", "-f", kube.DiscoveryFile}})
+		err = errors.Join(err, client.DeleteToken(ctx, token), removal)
+	}()
+	documents, err := templates.JoinDocuments(a.Cluster, ih, templates.Join{DiscoveryFile: kube.DiscoveryFile})
+	if err != nil {
+		return err
+	}
+	discovery, err := templates.DiscoveryKubeconfig(a.Cluster, a.endpoint(), a.secrets.ca.CAPEM(), token)
+	if err != nil {
+		return err
+	}
+	err = putFiles(ctx, h, []host.File{
+		{Path: kube.JoinConfig, Mode: 0o600, Content: documents},
+		{Path: kube.DiscoveryFile, Mode: 0o600, Content: discovery, Secret: true},
+	})
+	if err != nil {
+		return err
+	}
+	return do(h)
+}
+
+// sweepTokens deletes what joins of killed runs left behind.
+func (a *apply) sweepTokens() phase.Phase {
+	return phase.Phase{
+		Name: "tokens",
+		Done: func(ctx context.Context) (bool, error) {
+			client, err := a.anyAPI(ctx)
+			if err != nil {
+				return false, err
+			}
+			n, err := client.CountTokens(ctx)
+			return n == 0, err
+		},
+		Do: func(ctx context.Context) error {
+			client, err := a.anyAPI(ctx)
+			if err != nil {
+				return err
+			}
+			return client.DeleteTokens(ctx)
+		},
+	}
+}
