@@ -34,6 +34,7 @@ func openSSH(t testing.TB, settings ...string) Config {
 	config := []string{
 		"ListenAddress 127.0.0.1", fmt.Sprint("Port ", port), "HostKey " + dir + "/host", "HostKey " + dir + "/host_ecdsa",
 		"AuthorizedKeysFile " + dir + "/id.pub", "StrictModes no", "UsePAM no", "PidFile none", "PasswordAuthentication no",
+		"SetEnv HOME=" + dir, // the start-up files of whoever runs the test are no part of it
 	}
 	if os.Getuid() != 0 {
 		config = append(config, "ForceCommand "+asIfRoot(t, dir))
@@ -169,7 +170,6 @@ func TestOpenSSHHasManySessionsButPermitsFew(t *testing.T) {
 		}
 		defer h.Close()
 		ended := make(chan error)
-		began := time.Now()
 		for range 25 {
 			go func() {
 				_, err := h.Query(testContext(t), "sleep", "0.05")
@@ -181,7 +181,6 @@ func TestOpenSSHHasManySessionsButPermitsFew(t *testing.T) {
 				t.Errorf("MaxSessions %d: %v", limit, err)
 			}
 		}
-		t.Logf("MaxSessions %d: 25 commands took %s; the limit is now %d", limit, time.Since(began), must[*link](t)(h.link(testContext(t))).sessions.limit)
 	}
 }
 

@@ -141,10 +141,11 @@ func (h *SSH) idempotent(ctx context.Context, op func(*link) error) error {
 	return err
 }
 
-// lost says that err is the connection's fault, not the command's.
+// lost says that err is the connection's fault, not the command's, and that
+// trying again is a way out.
 func lost(l *link, err error) bool {
 	var run *RunError
-	if errors.As(err, &run) {
+	if errors.As(err, &run) || errors.Is(err, ErrConnectionLost) {
 		return false
 	}
 	if l.dead() {

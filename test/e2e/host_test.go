@@ -29,8 +29,14 @@ func hostLab(t *testing.T) *lab.Lab {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Up(hostContext(t, 3*time.Minute), os.Stderr, hostUnderTest); err != nil {
+	state, err := l.State(hostContext(t, 10*time.Second), hostUnderTest)
+	if err != nil {
 		t.Fatal(err)
+	}
+	if state != lab.StateRunning {
+		if err := l.Up(hostContext(t, 3*time.Minute), os.Stderr, hostUnderTest); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return l
 }

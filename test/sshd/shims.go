@@ -12,16 +12,18 @@ var (
 	sudoShim string
 	//go:embed shims/systemd-run
 	systemdRunShim string
+	//go:embed shims/id
+	idShim string
 	//go:embed shims/systemctl
 	systemctlShim string
 )
 
-// Shims writes stand-ins for sudo, systemd-run and systemctl into a new
+// Shims writes stand-ins for sudo, id, systemd-run and systemctl into a new
 // directory, for Options.Shims. The sudo obeys FailSudo.
 func Shims(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
-	for name, text := range map[string]string{"sudo": sudoShim, "systemd-run": systemdRunShim, "systemctl": systemctlShim} {
+	for name, text := range map[string]string{"sudo": sudoShim, "id": idShim, "systemd-run": systemdRunShim, "systemctl": systemctlShim} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o755); err != nil {
 			t.Fatal(err)
 		}
