@@ -116,6 +116,21 @@ func (s *Site) columnReady(ih inventory.Host) phase.Check {
 	}}
 }
 
+// columnRuns is columnReady without the wait for the startup probes; the last
+// phase asks for all of it.
+func (s *Site) columnRuns(ih inventory.Host) phase.Check {
+	return phase.Check{Name: "the control plane of " + ih.Name, Run: func(ctx context.Context) error {
+		client, err := s.api(ctx, ih)
+		if err != nil {
+			return err
+		}
+		if err := client.Readyz(ctx); err != nil {
+			return err
+		}
+		return client.ColumnRuns(ctx, ih.Name)
+	}}
+}
+
 // apiReady waits for a master's own API server.
 func (s *Site) apiReady(ih inventory.Host) phase.Check {
 	return phase.Check{Name: "the API server of " + ih.Name, Run: func(ctx context.Context) error {

@@ -135,7 +135,7 @@ func (a *apply) harden(ih inventory.Host) phase.Phase {
 			}
 			return replaceManifest(ctx, h, etcdManifest, changed)
 		},
-		Gate:        []phase.Check{a.etcdRuns(ih, stateFlag+stateExists), a.quorum("harden " + ih.Name), a.columnReady(ih)},
+		Gate:        []phase.Check{a.etcdRuns(ih, stateFlag+stateExists), a.quorum("harden " + ih.Name), a.columnRuns(ih)},
 		GateTimeout: restartGate,
 	}
 }
@@ -161,11 +161,16 @@ func existingManifest(manifest []byte) ([]byte, bool, error) {
 
 // swapScript changes a static pod's manifest while the kubelet is stopped: a
 // running kubelet takes over 40 s to act on it, one that starts acts at once.
-// The trap starts the kubelet again whatever happens.
+// The container of the old manifest is ended by us, with the signal that the
+// kubelet would send, because a kubelet that starts waits for pods that it
+// does not know. The trap starts the kubelet again whatever happens.
 const swapScript = `set -eu
 trap 'systemctl start kubelet.service' EXIT
 systemctl stop kubelet.service
 mv -f -- "$1" "$2"
+for id in $(ctr -n k8s.io containers ls -q "labels.\"io.kubernetes.container.name\"==$3"); do
+	ctr -n k8s.io tasks kill --signal SIGTERM "$id" || true
+done
 `
 
 // replaceManifest puts a changed manifest in place as one detached step, so
@@ -175,5 +180,6 @@ func replaceManifest(ctx context.Context, h host.Host, at string, content []byte
 	if _, err := h.Upload(ctx, host.File{Path: staged, Mode: 0o600, Content: content}); err != nil {
 		return err
 	}
-	return kube.RunStep(ctx, h, "manifest-"+strings.TrimSuffix(path.Base(at), ".yaml"), nil, "sh", "-c", swapScript, "sh", staged, at)
+	component := strings.TrimSuffix(path.Base(at), ".yaml")
+	return kube.RunStep(ctx, h, "manifest-"+component, nil, "sh", "-c", swapScript, "sh", staged, at, component)
 }

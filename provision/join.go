@@ -55,7 +55,7 @@ func (a *apply) join(ih inventory.Host) phase.Phase {
 			}
 			return a.takeBack(ctx, ih, found)
 		},
-		Gate:        []phase.Check{a.quorum("join "+ih.Name, ih), a.columnReady(ih)},
+		Gate:        []phase.Check{a.quorum("join "+ih.Name, ih), a.columnRuns(ih)},
 		GateTimeout: joinGate,
 	}
 }

@@ -48,6 +48,16 @@ func IsControlPlane(n *corev1.Node) bool {
 // is there and marked, and its four static pods are ready. The error names
 // what is missing.
 func (c *Client) Column(ctx context.Context, node string) error {
+	return c.column(ctx, node, func(state string) bool { return state == podReady })
+}
+
+// ColumnRuns is Column without the wait for the startup probes, which first
+// look after 10 s: all four containers have to run.
+func (c *Client) ColumnRuns(ctx context.Context, node string) error {
+	return c.column(ctx, node, func(state string) bool { return state == podReady || state == podRunning })
+}
+
+func (c *Client) column(ctx context.Context, node string, good func(string) bool) error {
 	n, err := c.CoreV1().Nodes().Get(ctx, node, metav1.GetOptions{})
 	if err != nil {
 		return fmt.Errorf("node %s: %w", node, err)
@@ -55,23 +65,17 @@ func (c *Client) Column(ctx context.Context, node string) error {
 	if !IsControlPlane(n) {
 		return fmt.Errorf("node %s: not marked as control plane", node)
 	}
-	pods, err := c.CoreV1().Pods(metav1.NamespaceSystem).List(ctx, metav1.ListOptions{
-		LabelSelector: "tier=control-plane", FieldSelector: "spec.nodeName=" + node,
-	})
+	pods, err := c.StaticPods(ctx)
 	if err != nil {
 		return fmt.Errorf("static pods of %s: %w", node, err)
 	}
-	state := map[string]string{}
-	for _, p := range pods.Items {
-		state[p.Labels["component"]] = podState(&p)
-	}
 	var bad []string
 	for _, component := range Components {
-		if s := state[component]; s != "ready" {
-			if s == "" {
-				s = "no pod"
+		if state := pods[node][component]; !good(state) {
+			if state == "" {
+				state = "no pod"
 			}
-			bad = append(bad, component+" ("+s+")")
+			bad = append(bad, component+" ("+state+")")
 		}
 	}
 	if len(bad) > 0 {
@@ -79,6 +83,11 @@ func (c *Client) Column(ctx context.Context, node string) error {
 	}
 	return nil
 }
+
+const (
+	podReady   = "ready"
+	podRunning = "not ready" // but its containers run
+)
 
 // podState is "ready", or why the pod is not.
 func podState(p *corev1.Pod) string {
@@ -92,10 +101,13 @@ func podState(p *corev1.Pod) string {
 	}
 	for _, cond := range p.Status.Conditions {
 		if cond.Type == corev1.PodReady && cond.Status == corev1.ConditionTrue {
-			return "ready"
+			return podReady
 		}
 	}
-	return "not ready"
+	if len(p.Status.ContainerStatuses) == 0 {
+		return "pending"
+	}
+	return podRunning
 }
 
 // NodeReady reports whether a Node is there and Ready.

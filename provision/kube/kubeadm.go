@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path"
 	"strconv"
 	"strings"
 
@@ -77,30 +76,33 @@ func tail(output []byte) []string {
 	return lines[max(0, len(lines)-tailLines):]
 }
 
-// StepRunning says whether a step of that kind ("kubeadm-join") is under way
-// on the host, begun by whichever run of the installer.
-func StepRunning(ctx context.Context, h host.Reader, base string) (bool, error) {
-	newest, ended, err := newestStep(ctx, h, base)
-	return newest > 0 && !ended, err
+// StepRunning says whether a step of that kind is under way on the host, begun
+// by whichever run of the installer. A step that was lost to a reboot is not.
+func StepRunning(ctx context.Context, h host.Reader, name string) (bool, error) {
+	_, running, err := newestStep(ctx, h, stepBase(name))
+	return running, err
 }
 
-// nextStep finds the ID to use: that of the newest attempt while it has no
-// result, else the one after it.
-func nextStep(ctx context.Context, h host.Reader, verb string) (string, error) {
-	base := strings.ReplaceAll(verb, " ", "-")
-	newest, ended, err := newestStep(ctx, h, base)
+// nextStep finds the ID to use: that of the newest attempt while it runs, else
+// the one after it.
+func nextStep(ctx context.Context, h host.Reader, name string) (string, error) {
+	newest, running, err := newestStep(ctx, h, stepBase(name))
 	if err != nil {
 		return "", err
 	}
-	if newest == 0 || ended {
+	if !running {
 		newest++
 	}
-	return fmt.Sprintf("%s-%d", base, newest), nil
+	return stepID(name, newest), nil
 }
 
+func stepBase(name string) string { return strings.ReplaceAll(name, " ", "-") }
+
+func stepID(name string, n int) string { return fmt.Sprintf("%s-%d", stepBase(name), n) }
+
 // newestStep is the number of the last attempt of a step, 0 for none, and
-// whether it has a result.
-func newestStep(ctx context.Context, h host.Reader, base string) (newest int, ended bool, err error) {
+// whether its unit is still there.
+func newestStep(ctx context.Context, h host.Reader, base string) (newest int, running bool, err error) {
 	listing, err := h.Query(ctx, "find", stepsDir, "-mindepth", "1", "-maxdepth", "1", "-name", base+"-*", "-printf", `%f\n`)
 	var run *host.RunError
 	if err != nil && !errors.As(err, &run) { // find fails when no step was ever run
@@ -114,8 +116,14 @@ func newestStep(ctx context.Context, h host.Reader, base string) (newest int, en
 	if newest == 0 {
 		return 0, false, nil
 	}
-	result := path.Join(stepsDir, fmt.Sprintf("%s-%d", base, newest), "result")
-	seen, err := h.Stat(ctx, result)
-	_, ended = seen[result]
-	return newest, ended, err
+	state, err := h.Query(ctx, "systemctl", "show", "--property", "ActiveState", "--value", "ha-install-"+stepID(base, newest)+".service")
+	if err != nil {
+		return 0, false, fmt.Errorf("reading the steps: %w", err)
+	}
+	switch strings.TrimSpace(string(state)) {
+	case "inactive", "failed", "":
+		return newest, false, nil
+	default:
+		return newest, true, nil
+	}
 }
