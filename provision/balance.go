@@ -79,24 +79,29 @@ func interfaceOf(ctx context.Context, h host.Reader, ip string) (string, error) 
 // before it takes the place of the old one, and reloads without dropping a
 // connection.
 func configureBalancer(ctx context.Context, h host.Host, files []host.File) error {
+	changed, err := owe(ctx, h, "balancer", files)
+	if err != nil {
+		return err
+	}
 	if err := testHAProxy(ctx, h, files); err != nil {
 		return err
 	}
-	return change(ctx, h, "balancer", files, func(changed []string) [][]string {
-		commands := [][]string{
-			{"systemctl", "daemon-reload"},
-			{"sysctl", "--system"},
-			{"systemctl", "enable", "haproxy.service", "keepalived.service"},
+	if err := putFiles(ctx, h, files); err != nil {
+		return err
+	}
+	commands := [][]string{
+		{"systemctl", "daemon-reload"},
+		{"sysctl", "--system"},
+		{"systemctl", "enable", "haproxy.service", "keepalived.service"},
+	}
+	for _, unit := range []struct{ name, dir string }{{"haproxy", "/etc/haproxy/"}, {"keepalived", "/etc/keepalived/"}} {
+		verb := "start"
+		if slices.ContainsFunc(changed, func(p string) bool { return strings.HasPrefix(p, unit.dir) }) {
+			verb = "reload-or-restart"
 		}
-		for _, unit := range []struct{ name, dir string }{{"haproxy", "/etc/haproxy/"}, {"keepalived", "/etc/keepalived/"}} {
-			verb := "start"
-			if slices.ContainsFunc(changed, func(p string) bool { return strings.HasPrefix(p, unit.dir) }) {
-				verb = "reload-or-restart"
-			}
-			commands = append(commands, []string{"systemctl", verb, unit.name + ".service"})
-		}
-		return commands
-	})
+		commands = append(commands, []string{"systemctl", verb, unit.name + ".service"})
+	}
+	return settle(ctx, h, "balancer", commands...)
 }
 
 // testHAProxy uploads configuration and CA beside the ones in use and runs

@@ -37,19 +37,23 @@ func (a *apply) configure(ih inventory.Host) phase.Phase {
 			if err != nil {
 				return err
 			}
-			return change(ctx, h, "configure", files, func(changed []string) [][]string {
-				verb := "start"
-				if slices.Contains(changed, templates.ContainerdConfigPath) {
-					verb = "restart"
-				}
-				return [][]string{
-					{"systemctl", "daemon-reload"},
-					{"systemctl", "restart", "systemd-modules-load.service"},
-					{"sysctl", "--system"},
-					{"systemctl", "enable", "containerd.service", "kubelet.service"},
-					{"systemctl", verb, "containerd.service"},
-				}
-			})
+			changed, err := owe(ctx, h, "configure", files)
+			if err != nil {
+				return err
+			}
+			if err := putFiles(ctx, h, files); err != nil {
+				return err
+			}
+			verb := "start"
+			if slices.Contains(changed, templates.ContainerdConfigPath) {
+				verb = "restart"
+			}
+			return settle(ctx, h, "configure",
+				[]string{"systemctl", "daemon-reload"},
+				[]string{"systemctl", "restart", "systemd-modules-load.service"},
+				[]string{"sysctl", "--system"},
+				[]string{"systemctl", "enable", "containerd.service", "kubelet.service"},
+				[]string{"systemctl", verb, "containerd.service"})
 		},
 	}
 }
@@ -127,21 +131,20 @@ func changes(ctx context.Context, h host.Reader, phase string, files []host.File
 	return append(differ, strings.Fields(string(owed))...), err
 }
 
-// change puts files in place and runs the commands that tell their readers,
-// which may depend on what has changed.
-func change(ctx context.Context, h host.Host, phase string, files []host.File, commands func(changed []string) [][]string) error {
+// owe notes on the host what is about to change, and returns it.
+func owe(ctx context.Context, h host.Host, phase string, files []host.File) ([]string, error) {
 	changed, err := changes(ctx, h, phase, files)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	note := host.File{Path: owedFile(phase), Mode: 0o600, Content: []byte(strings.Join(changed, "\n"))}
-	if _, err := h.Upload(ctx, note); err != nil {
-		return err
-	}
-	if err := putFiles(ctx, h, files); err != nil {
-		return err
-	}
-	return runAll(ctx, h, append(commands(changed), []string{"rm", "-f", note.Path})...)
+	_, err = h.Upload(ctx, host.File{Path: owedFile(phase), Mode: 0o600, Content: []byte(strings.Join(changed, "\n"))})
+	return changed, err
+}
+
+// settle runs the commands that tell the readers of changed files, and then
+// takes the note away.
+func settle(ctx context.Context, h host.Host, phase string, commands ...[]string) error {
+	return runAll(ctx, h, append(commands, []string{"rm", "-f", owedFile(phase)})...)
 }
 
 // runAll runs commands one after the other and stops at the first that fails.
