@@ -1,0 +1,339 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/ha-install/ha-install/provision/host"
+)
+
+const (
+	etcdDir   = "/var/lib/etcd"
+	pkiDir    = "/etc/kubernetes/pki"
+	stepsDir  = "/var/lib/ha-install/steps"
+	installed = "installed"
+)
+
+// unitKind is what a unit needs to start, and what it reads when it does.
+type unitKind struct {
+	needs  []string // files
+	from   string   // or the package that brings it
+	config string   // a directory
+}
+
+func unitKinds() map[string]unitKind {
+	return map[string]unitKind{
+		"containerd.service":           {needs: []string{"/usr/local/bin/containerd", "/etc/systemd/system/containerd.service"}, config: "/etc/containerd"},
+		"kubelet.service":              {needs: []string{"/usr/local/bin/kubelet", "/etc/systemd/system/kubelet.service"}, config: "/etc/systemd/system/kubelet.service.d"},
+		"haproxy.service":              {from: "haproxy", config: "/etc/haproxy"},
+		"keepalived.service":           {from: "keepalived", config: "/etc/keepalived"},
+		"systemd-modules-load.service": {from: "dpkg", config: "/etc/modules-load.d"},
+	}
+}
+
+// failure is a command that ran and exited with a code other than 0.
+func (h *Host) failure(argv []string, code int, stderr string) error {
+	return &host.RunError{Host: h.name, Argv: argv, Code: code, Stderr: stderr}
+}
+
+func (h *Host) unknown(argv []string) error {
+	text := fmt.Sprintf("sim: %s: unknown command %.300q", h.name, argv)
+	h.w.t.Error(text)
+	return h.failure(argv, 127, text)
+}
+
+// Run is host.Writer's.
+func (h *Host) Run(ctx context.Context, cmd host.Command) (out []byte, err error) {
+	argv := cmd.Argv
+	var stdin []byte
+	if cmd.Stdin != nil {
+		if stdin, err = io.ReadAll(cmd.Stdin); err != nil {
+			return nil, err
+		}
+	}
+	parts, part := 1, once(func() (err error) { out, err = h.run(argv, stdin); return err })
+	if argv[0] == "dpkg" {
+		parts, part = len(argv)-3, func(i int) error { return h.install(argv, argv[3+i]) }
+	}
+	err = h.call(ctx, name(argv), true, parts, part)
+	return out, err
+}
+
+// name is a command without the text of its script.
+func name(argv []string) string {
+	if len(argv) > 2 && argv[0] == "sh" {
+		argv = append([]string{"sh", "..."}, argv[3:]...)
+	}
+	return host.Quote(argv)
+}
+
+func (h *Host) run(argv []string, stdin []byte) ([]byte, error) {
+	switch argv[0] {
+	case "systemctl":
+		return nil, h.systemctl(argv)
+	case "sysctl":
+		if slices.Equal(argv[1:], []string{"--system"}) {
+			h.Sysctls = h.sums("/etc/sysctl.d")
+			return nil, nil
+		}
+	case "ctr":
+		if slices.Equal(argv[1:], []string{"-n", "k8s.io", "images", "import", "-"}) {
+			return nil, h.importImage(argv, stdin)
+		}
+	case "haproxy":
+		if len(argv) == 5 && slices.Equal(argv[1:4], []string{"-c", "-q", "-f"}) {
+			return nil, h.checkHAProxy(argv)
+		}
+	case "rm":
+		for _, p := range argv[2:] {
+			h.remove(p)
+		}
+		return nil, nil
+	case "sh":
+		return h.shell(argv)
+	}
+	return nil, h.unknown(argv)
+}
+
+func (h *Host) shell(argv []string) ([]byte, error) {
+	if len(argv) > 2 && argv[1] == "-c" {
+		if s, ok := h.w.script[argv[2]]; ok {
+			return s(h, argv[min(4, len(argv)):])
+		}
+		if len(argv) > 3 && argv[3] == "ha-install-facts" {
+			return h.facts(argv[4:]), nil
+		}
+		if len(argv) > 3 && argv[3] == "ha-install-fsync" {
+			return []byte("2300 bytes (2.3 kB, 2.2 KiB) copied, 0.0012 s, 1.9 MB/s\n"), nil
+		}
+	}
+	return nil, h.unknown(argv)
+}
+
+// install is dpkg on one package. Debian's packages start their service at
+// once, keepalived's only when it has a configuration.
+func (h *Host) install(argv []string, file string) error {
+	if !slices.Equal(argv[:3], []string{"dpkg", "--install", "--force-confold"}) {
+		return h.unknown(argv)
+	}
+	deb, ok := h.Files[file]
+	if !ok {
+		return h.failure(argv, 1, "cannot access archive "+file)
+	}
+	name, found := strings.CutPrefix(string(deb.Content), "deb ")
+	if !found {
+		return h.failure(argv, 1, file+" is not a package")
+	}
+	h.Packages[name] = installed
+	if name == "haproxy" {
+		if _, ok := h.Files["/etc/haproxy/haproxy.cfg"]; !ok {
+			h.Put("/etc/haproxy/haproxy.cfg", 0o644, "# Debian's own")
+		}
+		return h.start(argv, "haproxy.service")
+	}
+	return nil
+}
+
+func (h *Host) importImage(argv []string, archive []byte) error {
+	if u := h.Units["containerd.service"]; u == nil || !u.Active {
+		return h.failure(argv, 1, "containerd is not running")
+	}
+	f := strings.Fields(string(archive))
+	if len(f) != 3 || f[0] != "image" {
+		return h.failure(argv, 1, "not an archive")
+	}
+	h.Images[f[1]] = f[2]
+	return nil
+}
+
+func (h *Host) checkHAProxy(argv []string) error {
+	if h.Packages["haproxy"] != installed {
+		return h.failure(argv, 127, "not found")
+	}
+	f, ok := h.Files[argv[4]]
+	if !ok || !strings.Contains(string(f.Content), "backend ") {
+		return h.failure(argv, 1, "cannot read "+argv[4])
+	}
+	if _, ok := h.Files["/etc/haproxy/kubernetes-ca.crt"]; !ok {
+		return h.failure(argv, 1, "unable to load the CA file")
+	}
+	return nil
+}
+
+func (h *Host) systemctl(argv []string) error {
+	units := slices.DeleteFunc(slices.Clone(argv[2:]), func(a string) bool { return strings.HasPrefix(a, "-") })
+	now := slices.Contains(argv, "--now")
+	if argv[1] == "daemon-reload" {
+		h.Reloaded = h.sums("/etc/systemd/system")
+		return nil
+	}
+	for _, unit := range units {
+		var err error
+		switch argv[1] {
+		case "start":
+			if u := h.Units[unit]; u != nil && u.Active {
+				continue
+			}
+			err = h.start(argv, unit)
+		case "restart", "reload-or-restart":
+			err = h.start(argv, unit)
+		case "enable":
+			err = h.enable(argv, unit)
+		case "stop":
+			h.halt(unit)
+		case "disable":
+			if u := h.Units[unit]; u != nil {
+				u.Enabled = false
+			}
+			if now {
+				h.halt(unit)
+			}
+		default:
+			return h.unknown(argv)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// exists says whether systemd knows the unit.
+func (h *Host) exists(unit string) (unitKind, bool) {
+	kind, known := h.w.units[unit]
+	if !known {
+		h.w.t.Errorf("sim: %s: unknown unit %s", h.name, unit)
+		return kind, false
+	}
+	for _, p := range kind.needs {
+		if _, ok := h.Files[p]; !ok || strings.HasPrefix(p, "/etc/systemd/") && !strings.Contains(h.Reloaded, p+" ") {
+			return kind, false
+		}
+	}
+	return kind, kind.from == "" || h.Packages[kind.from] == installed
+}
+
+func (h *Host) start(argv []string, unit string) error {
+	kind, ok := h.exists(unit)
+	if !ok {
+		return h.failure(argv, 5, "Unit "+unit+" not found")
+	}
+	u := h.unit(unit)
+	u.Active, u.Runs = true, h.sums(kind.config)
+	return nil
+}
+
+func (h *Host) enable(argv []string, unit string) error {
+	if _, ok := h.exists(unit); !ok {
+		return h.failure(argv, 1, "Unit "+unit+" does not exist")
+	}
+	h.unit(unit).Enabled = true
+	return nil
+}
+
+func (h *Host) halt(unit string) {
+	if u := h.Units[unit]; u != nil {
+		u.Active, u.Runs = false, ""
+	}
+}
+
+func (h *Host) unit(name string) *Unit {
+	if h.Units[name] == nil {
+		h.Units[name] = &Unit{}
+	}
+	return h.Units[name]
+}
+
+// sums are the files below a directory with their sums: what a daemon that
+// read it now would know.
+func (h *Host) sums(dir string) string {
+	var b strings.Builder
+	for _, p := range h.under(dir) {
+		if !strings.HasSuffix(p, ".candidate") {
+			fmt.Fprintf(&b, "%s %s\n", p, h.Files[p].sum())
+		}
+	}
+	return b.String()
+}
+
+// step makes the effect of a long command.
+func (h *Host) step(argv []string) error {
+	if !slices.Equal(argv, []string{"kubeadm", "reset", "--force", "--skip-phases", "preflight,remove-etcd-member"}) {
+		return h.unknown(argv)
+	}
+	if _, ok := h.Files["/usr/local/bin/kubeadm"]; !ok {
+		return h.failure(argv, 127, "kubeadm: not found")
+	}
+	h.halt("kubelet.service")
+	for _, p := range []string{"/etc/kubernetes/manifests", "/etc/kubernetes/admin.conf", "/etc/kubernetes/super-admin.conf", "/etc/kubernetes/kubelet.conf",
+		"/etc/kubernetes/bootstrap-kubelet.conf", "/etc/kubernetes/controller-manager.conf", "/etc/kubernetes/scheduler.conf", pkiDir, "/var/lib/kubelet"} {
+		h.remove(p)
+	}
+	return nil
+}
+
+// Query is host.Reader's.
+func (h *Host) Query(ctx context.Context, argv ...string) (out []byte, err error) {
+	err = h.call(ctx, name(argv), false, 1, once(func() (err error) { out, err = h.query(argv); return err }))
+	return out, err
+}
+
+func (h *Host) query(argv []string) ([]byte, error) {
+	line := strings.Join(argv, " ")
+	var b strings.Builder
+	switch {
+	case argv[0] == "sh":
+		return h.shell(argv)
+	case line == `dpkg-query -W -f ${Package} ${db:Status-Status}\n`:
+		for name, status := range h.Packages {
+			fmt.Fprintf(&b, "%s %s\n", name, status)
+		}
+	case line == "ctr -n k8s.io images ls":
+		if u := h.Units["containerd.service"]; u == nil || !u.Active {
+			return nil, h.failure(argv, 1, "containerd is not running")
+		}
+		fmt.Fprintln(&b, "REF TYPE DIGEST SIZE PLATFORMS LABELS")
+		for ref, digest := range h.Images {
+			fmt.Fprintf(&b, "%s application/vnd.oci.image.manifest.v1+json %s 1.0 MiB linux/amd64 -\n", ref, digest)
+		}
+	case strings.HasPrefix(line, "systemctl show --property ActiveState --value "):
+		unit := argv[len(argv)-1]
+		if !strings.HasSuffix(unit, ".service") {
+			unit += ".service"
+		}
+		state := "inactive"
+		if u := h.Units[unit]; u != nil && u.Active {
+			state = "active"
+		}
+		fmt.Fprintln(&b, state)
+	case strings.HasPrefix(line, "ip -oneline address show to "):
+		if ip := argv[len(argv)-1]; ip == h.address || ip == h.w.vip && h.holdsVIP() {
+			fmt.Fprintf(&b, "2: eth0    inet %s/24 brd 198.51.100.255 scope global eth0\n", ip)
+		}
+	case argv[0] == "find" && argv[1] == stepsDir:
+		return h.findSteps(argv)
+	default:
+		return nil, h.unknown(argv)
+	}
+	return []byte(b.String()), nil
+}
+
+// findSteps is find -name on the directory of steps.
+func (h *Host) findSteps(argv []string) ([]byte, error) {
+	pattern := argv[slices.Index(argv, "-name")+1]
+	var names []string
+	for _, p := range h.under(stepsDir) {
+		name, _, _ := strings.Cut(strings.TrimPrefix(p, stepsDir+"/"), "/")
+		if ok, err := path.Match(pattern, name); err == nil && ok && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	if len(h.under(stepsDir)) == 0 {
+		return nil, h.failure(argv, 1, "No such file or directory")
+	}
+	return []byte(strings.Join(names, "\n")), nil
+}

@@ -1,0 +1,77 @@
+package sim
+
+import (
+	"encoding/base64"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// holdsVIP says whether the host has the virtual address: the first in the
+// alphabet that runs keepalived with a configuration of ours.
+func (h *Host) holdsVIP() bool {
+	if !h.keepalived() {
+		return false
+	}
+	for name, other := range h.w.hosts {
+		if name < h.name && other.keepalived() {
+			return false
+		}
+	}
+	return true
+}
+
+func (h *Host) keepalived() bool {
+	u := h.Units["keepalived.service"]
+	return u != nil && u.Active && strings.Contains(u.Runs, "keepalived.conf")
+}
+
+// facts answers the preflight's script as a healthy Debian host does, with the
+// traces of a cluster that are on it.
+func (h *Host) facts(args []string) []byte {
+	var b strings.Builder
+	say := func(format string, v ...any) { fmt.Fprintf(&b, format+"\n", v...) }
+	stamp := func() string { return fmt.Sprintf("%.9f", float64(time.Now().UnixNano())/1e9) }
+	etcd := args[0]
+	say("clock_begin=%s", stamp())
+	say("kernel=Linux\nmachine=x86_64\nhostname=%s\ncores=4\nmemory_kb=8000000\nsystemd=1", h.name)
+	say("os=ID=debian\nos=PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"")
+	say("boot_id=boot-%s\nmachine_id=machine-%s\nproduct_uuid=uuid-%s", h.name, h.name, h.name)
+	say("cgroup_fs=cgroup2fs\ncgroup_controllers=cpu cpuset memory pids")
+	for _, tool := range []string{"sh", "tar", "sha256sum", "stat", "env", "systemd-run", "systemctl", "dpkg", "mount", "losetup", "cp"} {
+		say("tool=%s", tool)
+	}
+	for _, key := range []string{"net/ipv4/ip_forward", "net/netfilter/nf_conntrack_max"} {
+		say("sysctl_%s=262144\nsysctl_writable=%s", key, key)
+	}
+	say("modules_known=1\nmodule=overlay\nmodule=br_netfilter\nmodule=vxlan")
+	for _, p := range []string{"/", etcd, "/var/lib/containerd", "/var/lib/kubelet", "/etc/kubernetes"} {
+		say("disk=%s 40000000 30000000 1000000 900000 /", p)
+	}
+	say("addr=1: lo    inet 127.0.0.1/8 scope host lo\naddr=2: eth0    inet %s/24 scope global eth0", h.address)
+	if h.holdsVIP() {
+		say("addr=2: eth0    inet %s/24 scope global secondary eth0", h.w.vip)
+	}
+	say("mac=eth0 02:00:00:00:00:%s", h.name)
+	h.traces(say, etcd)
+	say("clock_end=%s", stamp())
+	return []byte(b.String())
+}
+
+func (h *Host) traces(say func(string, ...any), etcd string) {
+	for _, p := range []string{"/etc/kubernetes/admin.conf", "/etc/kubernetes/kubelet.conf", etcd + "/member", "/var/lib/kubelet/config.yaml"} {
+		if len(h.under(p)) > 0 {
+			say("file=%s", p)
+		}
+	}
+	for _, dir := range []string{"/etc/kubernetes/manifests", pkiDir, "/var/lib/kubelet/pki"} {
+		for _, p := range h.under(dir) {
+			say("file=%s", p)
+		}
+	}
+	for key, p := range map[string]string{"ca": pkiDir + "/ca.crt", "journal": "/var/lib/ha-install/cluster.json"} {
+		if f, ok := h.Files[p]; ok {
+			say("%s=%s", key, base64.StdEncoding.EncodeToString(f.Content))
+		}
+	}
+}

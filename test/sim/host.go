@@ -1,0 +1,273 @@
+package sim
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"net"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/ha-install/ha-install/inventory"
+	"github.com/ha-install/ha-install/provision/host"
+)
+
+// File is a regular file on a host.
+type File struct {
+	Mode    fs.FileMode
+	Content []byte
+}
+
+func (f File) sum() string {
+	digest := sha256.Sum256(f.Content)
+	return hex.EncodeToString(digest[:])
+}
+
+// Host is one machine. Its fields are for a test to prepare and to look at
+// while no run is under way.
+type Host struct {
+	Files    map[string]File
+	Packages map[string]string // name -> dpkg's status
+	Units    map[string]*Unit
+	Images   map[string]string // reference -> digest
+	Sysctls  string            // what sysctl --system last read
+	Reloaded string            // the unit files that systemd last read
+	Rules    int               // packet filter rules of a pod network
+	Aside    []string          // what was moved aside, by its old name
+	// Lost is what was deleted or overwritten although it may hold a
+	// cluster's data or keys. It must stay empty.
+	Lost []string
+	// Down makes every dial to a port of the host fail silently.
+	Down bool
+
+	w       *World
+	name    string
+	address string
+}
+
+// Unit is a systemd service.
+type Unit struct {
+	Active  bool
+	Enabled bool
+	Runs    string // the configuration that it read when it was started or reloaded
+}
+
+func newHost(w *World, ih inventory.Host) *Host {
+	return &Host{
+		Files: map[string]File{}, Packages: map[string]string{"dpkg": installed}, Units: map[string]*Unit{}, Images: map[string]string{},
+		w: w, name: ih.Name, address: ih.IP().String(),
+	}
+}
+
+// Name is the host's name in the inventory.
+func (h *Host) Name() string { return h.name }
+
+// Close does nothing: connections are not what is simulated.
+func (h *Host) Close() error { return nil }
+
+// Put writes a file without a remote call, for preparing a host.
+func (h *Host) Put(path string, mode fs.FileMode, content string) {
+	h.Files[path] = File{mode, []byte(content)}
+}
+
+// ReadFile is host.Reader's.
+func (h *Host) ReadFile(ctx context.Context, path string) (data []byte, err error) {
+	err = h.call(ctx, "read "+path, false, 1, once(func() error {
+		f, ok := h.Files[path]
+		if !ok {
+			return fmt.Errorf("%s: %s: %w", h.name, path, fs.ErrNotExist)
+		}
+		data = bytes.Clone(f.Content)
+		return nil
+	}))
+	return data, err
+}
+
+// Stat is host.Reader's; a directory is there when something is in it.
+func (h *Host) Stat(ctx context.Context, paths ...string) (seen map[string]host.FileInfo, err error) {
+	seen = map[string]host.FileInfo{}
+	err = h.call(ctx, "stat "+strings.Join(paths, " "), false, 1, once(func() error {
+		for _, p := range paths {
+			if f, ok := h.Files[p]; ok {
+				seen[p] = host.FileInfo{Mode: f.Mode, Size: int64(len(f.Content)), Sum: f.sum()}
+			} else if len(h.under(p)) > 0 {
+				seen[p] = host.FileInfo{Mode: fs.ModeDir | 0o755}
+			}
+		}
+		return nil
+	}))
+	if err != nil {
+		return nil, err
+	}
+	return seen, nil
+}
+
+// under are the paths of the files at or below path, sorted.
+func (h *Host) under(path string) []string {
+	var found []string
+	for p := range h.Files {
+		if p == path || strings.HasPrefix(p, path+"/") {
+			found = append(found, p)
+		}
+	}
+	slices.Sort(found)
+	return found
+}
+
+// Upload is host.Writer's.
+func (h *Host) Upload(ctx context.Context, f host.File) (bool, error) {
+	changed, err := h.UploadAll(ctx, []host.File{f})
+	return len(changed) > 0, err
+}
+
+// UploadAll puts files in place in their order; cut half way, the first half
+// of them is new and the rest is old, but none is torn.
+func (h *Host) UploadAll(ctx context.Context, files []host.File) (changed []string, err error) {
+	names := make([]string, len(files))
+	contents := make([][]byte, len(files))
+	for i, f := range files {
+		if names[i], contents[i] = f.Path, f.Content; f.Open == nil {
+			continue
+		}
+		if contents[i], err = readAll(f); err != nil {
+			return nil, fmt.Errorf("%s: upload %s: %w", h.name, f.Path, err)
+		}
+	}
+	err = h.call(ctx, "upload "+strings.Join(names, " "), true, len(files), func(i int) error {
+		now := File{files[i].Mode, contents[i]}
+		was, there := h.Files[files[i].Path]
+		if there && was.Mode == now.Mode && bytes.Equal(was.Content, now.Content) {
+			return nil
+		}
+		if there && !bytes.Equal(was.Content, now.Content) && h.precious(files[i].Path) {
+			h.Lost = append(h.Lost, "overwrote "+files[i].Path)
+		}
+		h.Files[files[i].Path] = now
+		changed = append(changed, files[i].Path)
+		return nil
+	})
+	return changed, err
+}
+
+func readAll(f host.File) ([]byte, error) {
+	r, err := f.Open()
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	data, err := io.ReadAll(r)
+	if err == nil && (File{Content: data}).sum() != f.Sum {
+		err = fmt.Errorf("the sum is not %s", f.Sum)
+	}
+	return data, err
+}
+
+// precious says whether losing the file could lose a cluster: etcd's data, and
+// keys once there is any.
+func (h *Host) precious(path string) bool {
+	if strings.HasPrefix(path, etcdDir+"/") {
+		return true
+	}
+	return strings.HasPrefix(path, pkiDir+"/") && h.w.anyData()
+}
+
+// anyData says whether any host holds etcd data.
+func (w *World) anyData() bool {
+	for _, h := range w.hosts {
+		if len(h.under(etcdDir)) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// MoveAside is host.Writer's.
+func (h *Host) MoveAside(ctx context.Context, path string) (to string, err error) {
+	err = h.call(ctx, "move aside "+path, true, 1, once(func() error {
+		found := h.under(path)
+		if len(found) == 0 {
+			return nil
+		}
+		h.Aside = append(h.Aside, path)
+		to = fmt.Sprintf("%s.ha-install-%d", path, len(h.Aside))
+		for _, p := range found {
+			h.Files[to+strings.TrimPrefix(p, path)] = h.Files[p]
+			delete(h.Files, p)
+		}
+		return nil
+	}))
+	return to, err
+}
+
+// remove is rm -rf, which must not touch what is precious.
+func (h *Host) remove(path string) {
+	for _, p := range h.under(path) {
+		if h.precious(p) || strings.Contains(p, ".ha-install-") {
+			h.Lost = append(h.Lost, "deleted "+p)
+		}
+		delete(h.Files, p)
+	}
+}
+
+// DialContext refuses at once, as a host does on which nothing listens; a host
+// that is down and an address that nobody has do not answer.
+func (h *Host) DialContext(ctx context.Context, _, address string) (net.Conn, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	ip, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	h.w.mu.Lock()
+	defer h.w.mu.Unlock()
+	for _, other := range h.w.hosts {
+		if (ip == other.address || ip == "127.0.0.1" && other == h || ip == h.w.vip && other.holdsVIP()) && !other.Down {
+			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
+		}
+	}
+	return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ETIMEDOUT}
+}
+
+// Step runs the long commands that the hosts know; each ID once.
+func (h *Host) Step(ctx context.Context, s host.Step) (result host.StepResult, err error) {
+	dir := stepsDir + "/" + s.ID
+	err = h.call(ctx, "step "+s.ID, true, 2, func(part int) error {
+		if part == 0 { // cut here, it has begun and goes on without us
+			if _, ended := h.Files[dir+"/result"]; ended {
+				h.w.t.Errorf("sim: %s: step %s was asked for again", h.name, s.ID)
+			}
+			h.Put(dir+"/began", 0o600, "boot")
+			err := h.step(s.Argv)
+			h.Put(dir+"/result", 0o600, "0")
+			return err
+		}
+		return nil
+	})
+	result.Began, result.Ended = time.Now(), time.Now()
+	return result, err
+}
+
+// Clone copies the state of a host into a new world's.
+func (w *World) Clone(t testing.TB, c *inventory.Cluster) *World {
+	out := New(t, c)
+	maps.Copy(out.script, w.script)
+	for name, h := range w.hosts {
+		o := out.hosts[name]
+		o.Files, o.Packages, o.Images = maps.Clone(h.Files), maps.Clone(h.Packages), maps.Clone(h.Images)
+		o.Sysctls, o.Reloaded, o.Rules, o.Down = h.Sysctls, h.Reloaded, h.Rules, h.Down
+		for unit, u := range h.Units {
+			now := *u
+			o.Units[unit] = &now
+		}
+	}
+	return out
+}

@@ -1,0 +1,58 @@
+package sim
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Snapshot is the state of every host as lines of text, one for each file,
+// package, unit and image, for comparing two worlds. same maps the contents
+// that may differ between worlds (keys) to a name; nil maps none.
+func (w *World) Snapshot(same func(path string) string) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(w.hosts)) {
+		h := w.hosts[name]
+		line := func(format string, v ...any) { fmt.Fprintf(&b, name+": "+format+"\n", v...) }
+		for _, p := range slices.Sorted(maps.Keys(h.Files)) {
+			content := h.Files[p].sum()
+			if same != nil && same(p) != "" {
+				content = same(p)
+			}
+			line("file %s %04o %s", p, h.Files[p].Mode.Perm(), content)
+		}
+		for _, p := range slices.Sorted(maps.Keys(h.Packages)) {
+			line("package %s %s", p, h.Packages[p])
+		}
+		for _, u := range slices.Sorted(maps.Keys(h.Units)) {
+			line("unit %s active=%t enabled=%t %s", u, h.Units[u].Active, h.Units[u].Enabled, h.stale(u))
+		}
+		for _, i := range slices.Sorted(maps.Keys(h.Images)) {
+			line("image %s %s", i, h.Images[i])
+		}
+		line("sysctls read: %t, units read: %t, rules %d", h.Sysctls == h.sums("/etc/sysctl.d"), h.Reloaded == h.sums("/etc/systemd/system"), h.Rules)
+	}
+	return b.String()
+}
+
+// stale says whether a running unit works from what is on disk now.
+func (h *Host) stale(unit string) string {
+	if u := h.Units[unit]; u.Active && u.Runs != h.sums(h.w.units[unit].config) {
+		return "runs an old configuration"
+	}
+	return ""
+}
+
+// Lost is all that was deleted or overwritten although it was precious.
+func (w *World) Lost() []string {
+	var all []string
+	for _, name := range slices.Sorted(maps.Keys(w.hosts)) {
+		for _, l := range w.hosts[name].Lost {
+			all = append(all, name+": "+l)
+		}
+	}
+	return all
+}
