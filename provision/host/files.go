@@ -23,9 +23,16 @@ var (
 	asideScript string
 )
 
-// script is the argv that runs a constant script with arguments.
+// script is the argv that runs a constant script with arguments. Comments stay
+// here: sudo logs every command line on the host.
 func script(text, name string, args ...string) []string {
-	return append([]string{"sh", "-c", text, name}, args...)
+	var code []string
+	for _, line := range strings.Split(text, "\n") {
+		if t := strings.TrimSpace(line); t != "" && t[0] != '#' {
+			code = append(code, line)
+		}
+	}
+	return append([]string{"sh", "-c", strings.Join(code, "\n"), name}, args...)
 }
 
 // maxArguments keeps one command line below the 128 KiB that Linux permits for

@@ -146,7 +146,7 @@ func TestUploadReportsACommitThatMayHaveHappenedAsChanged(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "f")
 	cut := false
 	s.OnRun(func(line string) {
-		if !cut && strings.Contains(line, "Puts uploaded files in place") {
+		if !cut && strings.Contains(line, "each place") {
 			cut = true
 			go func() { // the file is placed, the answer is lost
 				for {

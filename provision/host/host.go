@@ -60,8 +60,8 @@ type Command struct {
 // File is what a path on a host should hold. Exactly one of Content and Open
 // is set; with Open, Sum and Size are required, so that an equal file is never sent.
 type File struct {
-	Path    string
-	Mode    fs.FileMode
+	Path    string      // clean and absolute
+	Mode    fs.FileMode // must be given
 	Content []byte
 	Open    func() (io.ReadCloser, error)
 	Sum     string // SHA-256, lower-case hex

@@ -20,7 +20,7 @@ const probeMark = "ha-install-probe"
 
 // probe makes sure of root and learns the facts, in one round trip.
 func (h *SSH) probe(ctx context.Context, l *link) (Facts, error) {
-	out, err := h.exec(ctx, l, execution{argv: []string{"sh", "-c", bootScript + probeScript, "probe"}})
+	out, err := h.exec(ctx, l, execution{argv: script(bootScript+probeScript, "probe")})
 	var sudo *SudoError
 	if errors.As(err, &sudo) {
 		return Facts{}, sudo

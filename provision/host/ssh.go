@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"sync"
 	"time"
 
@@ -151,11 +150,13 @@ func lost(l *link, err error) bool {
 	if l.dead() {
 		return true
 	}
-	// the channel may learn of the end a moment before the connection does
-	var missing *ssh.ExitMissingError
-	if !errors.Is(err, io.EOF) && !errors.As(err, &missing) && !errors.Is(err, io.ErrUnexpectedEOF) {
+	var refused *ssh.OpenChannelError
+	var sudo *SudoError
+	if errors.As(err, &refused) || errors.As(err, &sudo) {
 		return false
 	}
+	// a channel may learn of the end a moment before the connection does, and
+	// the library has no one error for it
 	t := time.NewTimer(lostGrace)
 	defer t.Stop()
 	select {
