@@ -1,0 +1,133 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/ha-install/ha-install/test/probe"
+)
+
+// gapLimit is the longest time without an acknowledged write that losing a
+// host may cost.
+const gapLimit = 30 * time.Second
+
+// probes are a writer with new connections and one with a long-lived client.
+type probes []*probe.Probe
+
+func startProbes(t *testing.T, kubeconfig string) probes {
+	t.Helper()
+	var ps probes
+	for _, kind := range []probe.Kind{probe.NewConnection, probe.LongLived} {
+		p, err := probe.Start(context.Background(), probe.Config{Kubeconfig: kubeconfig, Rate: 20, Kind: kind})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ps = append(ps, p)
+	}
+	ps.await(t, 20, 30*time.Second)
+	return ps
+}
+
+// await waits until both have written so many times more.
+func (ps probes) await(t *testing.T, writes int, limit time.Duration) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	for _, p := range ps {
+		if err := p.AwaitWrites(ctx, writes); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// stop reads back what was written and judges it.
+func (ps probes) stop(t *testing.T, what string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	for _, p := range ps {
+		report, err := p.Stop(ctx)
+		t.Logf("%s: %s", what, report)
+		if err != nil {
+			t.Error(err)
+		}
+		if len(report.Lost)+len(report.Backwards) > 0 || !report.Verified {
+			t.Errorf("%s: acknowledged writes lost: %v, out of order: %v, read back: %v", what, report.Lost, report.Backwards, report.Verified)
+		}
+		if report.LongestGap > gapLimit {
+			t.Errorf("%s: no write came through for %s, want %s at most", what, report.LongestGap, gapLimit)
+		}
+	}
+}
+
+// powerOffMasters pulls the plug of each master in turn while both probes
+// write, and puts it back; the etcd leader is among them.
+func powerOffMasters(t *testing.T) {
+	path := writeInventory(t, nil, nil)
+	awaitFaultless(t, path, 3*time.Minute)
+	kubeconfig := kubeconfigOf(t, path)
+	ids := memberIDs(t, masters)
+	for _, host := range masters {
+		t.Run(host, func(t *testing.T) {
+			s, _ := statusOf(t, path)
+			what := "power off " + host
+			if s.Quorum.Leader == host {
+				what += ", etcd's leader"
+			}
+			ps := startProbes(t, kubeconfig)
+			power(t, host, false)
+			ps.await(t, 100, time.Minute)
+			power(t, host, true)
+			back := awaitFaultless(t, path, 4*time.Minute)
+			ps.stop(t, what)
+			t.Logf("%s: 3 of 3 again %s after its boot", what, back.Round(time.Second))
+		})
+		if t.Failed() {
+			t.FailNow()
+		}
+	}
+	if now := memberIDs(t, masters); now != ids {
+		t.Errorf("members before:\n%s\nafter:\n%s", ids, now)
+	}
+}
+
+// powerOffBalancer pulls the plug of the balancer that holds the VIP.
+func powerOffBalancer(t *testing.T) {
+	path := writeInventory(t, nil, nil)
+	awaitFaultless(t, path, 3*time.Minute)
+	holder := vipHolder(t, path)
+	ps := startProbes(t, kubeconfigOf(t, path))
+	power(t, holder, false)
+	ps.await(t, 100, time.Minute)
+	if now := vipHolder(t, path); now == holder || now == "" {
+		t.Errorf("the VIP is held by %q after %s was powered off", now, holder)
+	}
+	power(t, holder, true)
+	awaitFaultless(t, path, time.Minute)
+	ps.await(t, 40, time.Minute)
+	ps.stop(t, "power off "+holder+", which held the VIP")
+}
+
+func vipHolder(t *testing.T, path string) string {
+	t.Helper()
+	s, _ := statusOf(t, path)
+	for _, h := range s.Hosts {
+		if h.HoldsVIP {
+			return h.Name
+		}
+	}
+	return ""
+}
+
+// heal takes back whatever a test that went wrong has left.
+func heal(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
+	if err := inject.Heal(ctx); err != nil {
+		t.Error(err)
+	}
+}

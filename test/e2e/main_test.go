@@ -1,0 +1,135 @@
+//go:build e2e
+
+// Package e2e drives the program as its user does, on the lab's real hosts.
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/ha-install/ha-install/test/fault"
+	"github.com/ha-install/ha-install/test/lab"
+)
+
+var (
+	theLab *lab.Lab
+	inject *fault.Injector
+	binary string
+)
+
+// The hosts of the lab's own inventory, and those that join later.
+var (
+	baseHosts = []string{"lb-1", "lb-2", "cp-1", "cp-2", "cp-3", "w-1"}
+	moreHosts = []string{"cp-4", "cp-5", "w-2"}
+)
+
+// clusterName is what the lab's inventory calls its cluster.
+const clusterName = "lab"
+
+func TestMain(m *testing.M) {
+	if err := setUp(context.Background()); err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+// setUp finds the program and brings up what of the lab is not up. HA_INSTALL_BIN
+// names another program than the one that `make build` made.
+func setUp(ctx context.Context) error {
+	var err error
+	if theLab, err = lab.Open(); err != nil {
+		return err
+	}
+	inject = fault.New(theLab)
+	if binary = os.Getenv("HA_INSTALL_BIN"); binary == "" {
+		binary = filepath.Join(theLab.Root, "bin", "ha-install")
+	}
+	if _, err := os.Stat(binary); err != nil {
+		return fmt.Errorf("%w; `make build` makes it", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
+	defer cancel()
+	return theLab.Up(ctx, os.Stderr)
+}
+
+// TestCluster is one story in order: each part finds the lab as the one before
+// it left it, so that nothing is installed twice without need. A single part
+// can be run (-run TestCluster/status) on a lab in which those before it ran.
+func TestCluster(t *testing.T) {
+	parts := []struct {
+		name string
+		run  func(*testing.T)
+	}{
+		{"refusals", refusals},
+		{"install", install},
+		{"second apply", secondApply},
+		{"status", statusWithFaults},
+		{"power off each master", powerOffMasters},
+		{"power off the balancer with the VIP", powerOffBalancer},
+		{"scale out", scaleOut},
+		{"reset", reset},
+		{"killed installer", killedInstaller},
+	}
+	for _, part := range parts {
+		began := time.Now()
+		passed := t.Run(part.name, part.run)
+		t.Logf("%-36s %s", part.name, time.Since(began).Round(100*time.Millisecond))
+		if !passed && part.name != "refusals" {
+			t.Fatalf("%s went wrong: what follows would stand on it", part.name)
+		}
+	}
+}
+
+// document is an inventory as a test edits it.
+type document map[string]any
+
+func (d document) spec() map[string]any { return d["spec"].(map[string]any) }
+
+func (d document) ssh() map[string]any { return d.spec()["ssh"].(map[string]any) }
+
+func (d document) host(t *testing.T, name string) map[string]any {
+	t.Helper()
+	hosts := d.spec()["hosts"].([]any)
+	i := slices.IndexFunc(hosts, func(h any) bool { return h.(map[string]any)["name"] == name })
+	if i < 0 {
+		t.Fatalf("the inventory has no host %s", name)
+	}
+	return hosts[i].(map[string]any)
+}
+
+// writeInventory writes the lab's inventory of the named hosts, edited, and
+// returns its path.
+func writeInventory(t *testing.T, hosts []string, edit func(document)) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "inventory.yaml")
+	if err := theLab.WriteInventory(path, lab.InventoryOptions{Hosts: hosts}); err != nil {
+		t.Fatal(err)
+	}
+	if edit == nil {
+		return path
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var d document
+	if err := yaml.Unmarshal(data, &d); err != nil {
+		t.Fatal(err)
+	}
+	edit(d)
+	if data, err = yaml.Marshal(d); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
