@@ -40,6 +40,9 @@ func connect(ctx context.Context, to string, via Target, cfg *tls.Config) (*conn
 		nc, err := within(ctx, DialTimeout, func(ctx context.Context) (net.Conn, error) {
 			return via.Dial(ctx, "tcp", addr)
 		}, func(nc net.Conn) { nc.Close() })
+		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+			return nil, err // gRPC gave this attempt up for another one; it says nothing
+		}
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.dialErr, c.dialled = err, c.dialled || err == nil
