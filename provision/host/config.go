@@ -78,7 +78,7 @@ func ConfigFor(c *inventory.Cluster, h inventory.Host, baseDir string) (Config, 
 }
 
 func (s *settings) configFor(c *inventory.Cluster, h inventory.Host, baseDir string) (Config, error) {
-	in := mergeSSH(c.Spec.SSH, h.SSH)
+	in := c.EffectiveSSH(h)
 	cfg, err := s.config(h.Name, target{address: h.Address, port: in.Port, user: in.User}, 0)
 	if err != nil {
 		return Config{}, fmt.Errorf("%s: %w", h.Name, err)
@@ -95,8 +95,10 @@ func (s *settings) configFor(c *inventory.Cluster, h inventory.Host, baseDir str
 		cfg.KnownHosts = s.paths(in.KnownHosts, baseDir)
 		cfg.HostKeyAlias = ""
 	}
-	cfg.HostKeys = h.SSH.HostKeys
-	if b := in.Bastion; b != nil {
+	cfg.HostKeys = in.HostKeys
+	if direct := h.SSH.Bastion; direct != nil && direct.Address == inventory.NoBastion {
+		cfg.Bastion = nil
+	} else if b := in.Bastion; b != nil {
 		if cfg.Bastion, err = s.bastion(h.Name, b, cfg, in, baseDir); err != nil {
 			return Config{}, fmt.Errorf("%s: %w", h.Name, err)
 		}
@@ -135,33 +137,6 @@ func (s *settings) bastion(name string, b *inventory.Bastion, host Config, in in
 	cfg.HostKeys = b.HostKeys
 	cfg = cfg.withDefaults()
 	return &cfg, nil
-}
-
-// mergeSSH lays a host's settings over the defaults for all hosts.
-func mergeSSH(all, own inventory.SSH) inventory.SSH {
-	out := all
-	if own.User != "" {
-		out.User = own.User
-	}
-	if own.Port != 0 {
-		out.Port = own.Port
-	}
-	if len(own.IdentityFiles) > 0 {
-		out.IdentityFiles = own.IdentityFiles
-	}
-	if own.Agent != nil {
-		out.Agent = own.Agent
-	}
-	if own.Bastion != nil {
-		out.Bastion = own.Bastion
-	}
-	if len(own.KnownHosts) > 0 {
-		out.KnownHosts = own.KnownHosts
-	}
-	if own.Sudo != nil {
-		out.Sudo = own.Sudo
-	}
-	return out
 }
 
 func (s *settings) required(files []string, baseDir string) []Identity {

@@ -110,6 +110,15 @@ func TestConfigFor(t *testing.T) {
 				},
 			},
 		},
+		"a host that is reached directly although ssh and the others go through bastions": {
+			all:     inventory.SSH{Bastion: &inventory.Bastion{Address: "198.51.100.1"}, IdentityFiles: []string{"/k"}},
+			own:     inventory.SSH{Bastion: &inventory.Bastion{Address: inventory.NoBastion}},
+			address: "cp-1.example",
+			want: Config{
+				Address: "cp-1.example.internal", Port: 2222, User: "ops", AgentSocket: "/agent", KnownHosts: usual,
+				IdentityFiles: []Identity{{Path: "/k", Required: true}},
+			},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cluster := &inventory.Cluster{Spec: inventory.Spec{SSH: c.all}}
