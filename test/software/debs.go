@@ -40,7 +40,7 @@ type apt struct {
 
 func (w *workshop) openApt() (*apt, error) {
 	a := &apt{dir: filepath.Join(w.cache, "apt"), debs: filepath.Join(w.cache, "debs"), say: w.say}
-	for _, d := range []string{"lists/partial", "cache/archives/partial"} {
+	for _, d := range []string{"lists/partial", "cache/archives/partial", "answers"} {
 		if err := os.MkdirAll(filepath.Join(a.dir, d), 0o755); err != nil {
 			return nil, err
 		}
@@ -61,6 +61,38 @@ func (a *apt) run(ctx context.Context, dir, command string, args ...string) (str
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "LC_ALL=C", "DEBIAN_FRONTEND=noninteractive")
 	return capture(cmd)
+}
+
+// query is run for a question whose answer depends on the lists alone; it is
+// kept beside them, as apt takes a second for each.
+func (a *apt) query(ctx context.Context, command string, args ...string) (string, error) {
+	lists, err := os.ReadDir(filepath.Join(a.dir, "lists"))
+	if err != nil {
+		return "", err
+	}
+	h := sha256.New()
+	fmt.Fprintln(h, command, args)
+	for _, list := range lists {
+		info, err := list.Info()
+		if err != nil {
+			return "", err
+		}
+		if info.Mode().IsRegular() {
+			fmt.Fprintln(h, list.Name(), info.Size(), info.ModTime().UnixNano())
+		}
+	}
+	kept := filepath.Join(a.dir, "answers", hex.EncodeToString(h.Sum(nil))[:16])
+	if data, err := os.ReadFile(kept); err == nil {
+		return string(data), nil
+	}
+	out, err := a.run(ctx, "", command, args...)
+	if err != nil {
+		return "", err
+	}
+	return out, writeFile(kept, func(w io.Writer) error {
+		_, err := io.WriteString(w, out)
+		return err
+	})
 }
 
 // packages returns the debs that the names need, downloaded, without those that
@@ -109,7 +141,7 @@ func (a *apt) fetch(ctx context.Context, onBare bool, names []string) ([]deb, er
 
 // essential names the packages that every installation has.
 func (a *apt) essential(ctx context.Context) ([]string, error) {
-	out, err := a.run(ctx, "", "apt", "list", "?essential")
+	out, err := a.query(ctx, "apt", "list", "?essential")
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +159,7 @@ func (a *apt) essential(ctx context.Context) ([]string, error) {
 
 // closure returns the packages and all that they depend on, sorted.
 func (a *apt) closure(ctx context.Context, names []string) ([]deb, error) {
-	out, err := a.run(ctx, "", "apt-get", append([]string{"-s", "--no-install-recommends", "install"}, names...)...)
+	out, err := a.query(ctx, "apt-get", append([]string{"-s", "--no-install-recommends", "install"}, names...)...)
 	if err != nil {
 		return nil, err
 	}
