@@ -161,16 +161,14 @@ func existingManifest(manifest []byte) ([]byte, bool, error) {
 
 // swapScript changes a static pod's manifest while the kubelet is stopped: a
 // running kubelet takes over 40 s to act on it, one that starts acts at once.
-// The container of the old manifest is ended by us, with the signal that the
-// kubelet would send, because a kubelet that starts waits for pods that it
-// does not know. The trap starts the kubelet again whatever happens.
+// The old container must be left for the kubelet to end: it ends pods that it
+// does not know only once it has heard from its API server, which needs this
+// very etcd (ending it here made a restart take 2 minutes instead of 18 s).
+// The trap starts the kubelet again whatever happens.
 const swapScript = `set -eu
 trap 'systemctl start kubelet.service' EXIT
 systemctl stop kubelet.service
 mv -f -- "$1" "$2"
-for id in $(ctr -n k8s.io containers ls -q "labels.\"io.kubernetes.container.name\"==$3"); do
-	ctr -n k8s.io tasks kill --signal SIGTERM "$id" || true
-done
 `
 
 // replaceManifest puts a changed manifest in place as one detached step, so
@@ -180,6 +178,5 @@ func replaceManifest(ctx context.Context, h host.Host, at string, content []byte
 	if _, err := h.Upload(ctx, host.File{Path: staged, Mode: 0o600, Content: content}); err != nil {
 		return err
 	}
-	component := strings.TrimSuffix(path.Base(at), ".yaml")
-	return kube.RunStep(ctx, h, "manifest-"+component, nil, "sh", "-c", swapScript, "sh", staged, at, component)
+	return kube.RunStep(ctx, h, "manifest-"+strings.TrimSuffix(path.Base(at), ".yaml"), nil, "sh", "-c", swapScript, "sh", staged, at)
 }
