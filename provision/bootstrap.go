@@ -81,7 +81,7 @@ func (a *apply) initialise() phase.Phase {
 			}
 			return kube.Kubeadm(ctx, h, "init", sayIn(ctx), args...)
 		},
-		Gate:        []phase.Check{a.columnRuns(ih), a.quorum("init "+ih.Name, a.first)},
+		Gate:        []phase.Check{a.columnRuns(ih), a.quorumWithin("init "+ih.Name, a.first)},
 		GateTimeout: joinGate,
 	}
 }

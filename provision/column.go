@@ -81,6 +81,20 @@ func (a *apply) prepareColumn(ctx context.Context, ih inventory.Host) error {
 	return a.columnStep(ctx, ih, stepPrepare, prepareScript, templates.Init{EtcdExisting: true})
 }
 
+// awaitColumnStep waits for what a killed run may have left running there.
+func (a *apply) awaitColumnStep(ctx context.Context, ih inventory.Host) error {
+	h, err := a.host(ih.Name)
+	if err != nil {
+		return err
+	}
+	for _, step := range []string{stepPrepare, stepStart, stepFinish} {
+		if err := kube.AwaitStep(ctx, h, step, sayIn(ctx)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // startColumn starts the kubelet with all four static pods. members are those
 // that etcd has agreed on, the newcomer among them or not yet.
 func (a *apply) startColumn(ctx context.Context, ih inventory.Host, members []etcd.Member) error {
@@ -134,7 +148,7 @@ const promoteBudget = 3 * time.Minute
 // it when it has caught up.
 func (a *apply) addMember(ctx context.Context, ih inventory.Host) error {
 	op := etcd.Operation{Kind: etcd.OpAddLearner, Host: ih.Name, PeerURL: peerURL(ih), HostEmpty: true}
-	verdict, err := a.allowed(ctx, op)
+	verdict, err := a.allowed(ctx, op, etcd.PreGateBudget)
 	if err != nil {
 		return err
 	}
@@ -145,8 +159,17 @@ func (a *apply) addMember(ctx context.Context, ih inventory.Host) error {
 	if err := a.startColumn(ctx, ih, verdict.Members); err != nil {
 		return err
 	}
-	phase.Say(ctx, fmt.Sprintf("learner %s is started; it gets its vote when it has caught up", learner.ID))
+	return a.promote(ctx, ih, learner.ID)
+}
+
+// promote gives the learner its vote, as soon as it has caught up and quorum
+// is proven anew.
+func (a *apply) promote(ctx context.Context, ih inventory.Host, id etcd.MemberID) error {
+	phase.Say(ctx, fmt.Sprintf("learner %s gets its vote when it has caught up", id))
+	if _, err := a.allowed(ctx, etcd.Operation{Kind: etcd.OpPromote, Host: ih.Name, ID: id}, promoteBudget); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, promoteBudget)
 	defer cancel()
-	return a.members.Promote(ctx, learner.ID)
+	return a.members.Promote(ctx, id)
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"path"
 	"strings"
+	"time"
 
 	"github.com/ha-install/ha-install/inventory"
 	"github.com/ha-install/ha-install/provision/etcd"
@@ -64,11 +65,22 @@ func (s *Site) etcdTLS(ctx context.Context, ih inventory.Host) (*tls.Config, err
 	return &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}, nil
 }
 
-// quorum is the gate: every voter healthy, no learner, a stable term, and the
-// named hosts among the voters. It shows its table.
-func (s *Site) quorum(title string, voters ...inventory.Host) phase.Check {
+// quorum is the gate: every voter healthy, no learner, a stable term. It shows
+// its table.
+func (s *Site) quorum(title string) phase.Check {
+	return s.quorumWith(etcd.Want{What: title, AllHealthy: true})
+}
+
+// quorumWithin is the gate while masters are still joining: the named hosts
+// must vote, and a learner that a broken run left on a master of the inventory
+// is no obstacle, for its own join takes it up. A ghost is one anyhow.
+func (s *Site) quorumWithin(title string, voters ...inventory.Host) phase.Check {
+	return s.quorumWith(etcd.Want{What: title, AllHealthy: true, Learners: etcd.AnyLearners}, voters...)
+}
+
+func (s *Site) quorumWith(want etcd.Want, voters ...inventory.Host) phase.Check {
 	return phase.Check{Name: "quorum", Run: func(ctx context.Context) error {
-		v, err := s.members.Gate(ctx, etcd.Want{What: title, AllHealthy: true}, etcd.PreGateBudget)
+		v, err := s.members.Gate(ctx, want, etcd.PreGateBudget)
 		if err != nil {
 			return phase.Final(err)
 		}
@@ -77,15 +89,15 @@ func (s *Site) quorum(title string, voters ...inventory.Host) phase.Check {
 				return fmt.Errorf("%s is no voter yet", ih.Name)
 			}
 		}
-		tellVerdict(ctx, v, title, nil)
+		tellVerdict(ctx, v, want.What, nil)
 		return nil
 	}}
 }
 
 // allowed proves quorum anew, projects the operation and shows both; a
 // refusal is an *etcd.QuorumError.
-func (s *Site) allowed(ctx context.Context, op etcd.Operation) (etcd.Verdict, error) {
-	v, err := s.members.Gate(ctx, etcd.Want{Op: &op}, etcd.PreGateBudget)
+func (s *Site) allowed(ctx context.Context, op etcd.Operation, budget time.Duration) (etcd.Verdict, error) {
+	v, err := s.members.Gate(ctx, etcd.Want{Op: &op}, budget)
 	if err != nil {
 		return v, err
 	}

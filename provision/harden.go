@@ -118,7 +118,7 @@ func (a *apply) harden(ih inventory.Host) phase.Phase {
 		},
 		Needs: []phase.Check{a.quorum("harden " + ih.Name)},
 		Do: func(ctx context.Context) error {
-			if _, err := a.allowed(ctx, etcd.Operation{Kind: etcd.OpRestart, Host: ih.Name, PeerURL: peerURL(ih)}); err != nil {
+			if _, err := a.allowed(ctx, etcd.Operation{Kind: etcd.OpRestart, Host: ih.Name, PeerURL: peerURL(ih)}, etcd.PreGateBudget); err != nil {
 				return err
 			}
 			h, err := a.host(ih.Name)

@@ -25,6 +25,9 @@ func (a *apply) join(ih inventory.Host) phase.Phase {
 		},
 		Needs: []phase.Check{a.endpointFrom(ih)},
 		Do: func(ctx context.Context) error {
+			if err := a.awaitColumnStep(ctx, ih); err != nil {
+				return err
+			}
 			found, err := a.examineJoiner(ctx, ih)
 			if err != nil {
 				return err
@@ -32,30 +35,28 @@ func (a *apply) join(ih inventory.Host) phase.Phase {
 			switch found.action() {
 			case joinRefuse:
 				return found.refusal(ih.Name)
+			case joinFresh:
+				err = a.addMember(ctx, ih)
 			case joinTakeBack:
-				phase.Tell(ctx, ih.Name+": an earlier join broke off before it had a vote; taking it back")
-				if err := a.takeBack(ctx, ih, found); err != nil {
-					return err
-				}
-				if err := a.prepareColumn(ctx, ih); err != nil {
-					return err
-				}
-			case joinFinish:
-				return a.finishColumn(ctx, ih)
+				phase.Tell(ctx, ih.Name+": an earlier join broke off before its etcd started; taking it back")
+				err = a.joinAnew(ctx, ih, found)
+			case joinPromote:
+				phase.Tell(ctx, ih.Name+": an earlier join broke off before it had a vote; going on from there")
+				err = a.promote(ctx, ih, found.member.ID)
 			}
-			if err := a.addMember(ctx, ih); err != nil {
+			if err != nil {
 				return err
 			}
 			return a.finishColumn(ctx, ih)
 		},
 		Undo: func(ctx context.Context) error {
 			found, err := a.examineJoiner(ctx, ih)
-			if err != nil || found.action() != joinTakeBack {
+			if err != nil || found.voter() || found.action() == joinFresh {
 				return err
 			}
 			return a.takeBack(ctx, ih, found)
 		},
-		Gate:        []phase.Check{a.quorum("join "+ih.Name, ih), a.columnRuns(ih)},
+		Gate:        []phase.Check{a.quorumWithin("join "+ih.Name, ih), a.columnRuns(ih)},
 		GateTimeout: joinGate,
 	}
 }
@@ -66,7 +67,6 @@ type joinFacts struct {
 	data     bool         // there is an etcd data directory
 	manifest bool         // there is an etcd manifest
 	node     bool         // its Node exists and is marked as control plane
-	running  bool         // a step that starts its column is under way
 }
 
 type joinAction int
@@ -74,7 +74,8 @@ type joinAction int
 const (
 	joinFresh    joinAction = iota // nothing of ours is there
 	joinNothing                    // it is a master
-	joinTakeBack                   // a learner or leftovers without a vote: remove, clean, join
+	joinTakeBack                   // leftovers, or a learner that never started: remove, clean, join
+	joinPromote                    // a learner that runs: wait for it, give it its vote
 	joinFinish                     // it votes, but the rest of the join is missing
 	joinRefuse                     // it votes and has lost its data: only a replacement helps
 )
@@ -82,11 +83,13 @@ const (
 // action decides what a join has to do, from what is there.
 func (f joinFacts) action() joinAction {
 	switch {
-	case f.running:
-		return joinFresh // the step attaches to it
 	case f.member == nil && !f.data && !f.manifest:
 		return joinFresh
-	case f.member == nil || f.member.Role == etcd.Learner:
+	case f.member == nil:
+		return joinTakeBack
+	case !f.voter() && f.data && f.manifest && !f.member.Unnamed:
+		return joinPromote
+	case !f.voter():
 		return joinTakeBack
 	case !f.data:
 		return joinRefuse
@@ -96,6 +99,8 @@ func (f joinFacts) action() joinAction {
 		return joinNothing
 	}
 }
+
+func (f joinFacts) voter() bool { return f.member != nil && f.member.Role == etcd.Voter }
 
 func (f joinFacts) refusal(name string) error {
 	return fmt.Errorf("%s is voter %s of the cluster, but its data directory %s is gone; starting it again would bring an empty member to life under an old ID\n  remove the member by its ID first, then apply again", name, f.member.ID, etcdMember)
@@ -113,9 +118,6 @@ func (a *apply) examineJoiner(ctx context.Context, ih inventory.Host) (joinFacts
 	}
 	_, f.manifest = seen[etcdManifest]
 	_, f.data = seen[etcdMember]
-	if f.running, err = kube.StepRunning(ctx, h, stepStart); err != nil {
-		return f, err
-	}
 	verdict, err := a.members.Gate(ctx, etcd.Want{What: "look at " + ih.Name, Learners: etcd.AnyLearners}, etcd.PreGateBudget)
 	if err != nil {
 		return f, err
@@ -133,6 +135,17 @@ func (a *apply) examineJoiner(ctx context.Context, ih inventory.Host) (joinFacts
 	}
 	f.node = err == nil && kube.IsControlPlane(node)
 	return f, nil
+}
+
+// joinAnew takes a broken join back and joins from the beginning.
+func (a *apply) joinAnew(ctx context.Context, ih inventory.Host, found joinFacts) error {
+	if err := a.takeBack(ctx, ih, found); err != nil {
+		return err
+	}
+	if err := a.prepareColumn(ctx, ih); err != nil {
+		return err
+	}
+	return a.addMember(ctx, ih)
 }
 
 // takeBack removes what a broken join left: the learner by its ID, then the

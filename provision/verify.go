@@ -36,15 +36,7 @@ func (a *apply) verify() phase.Phase {
 // allVotes wants as many voters as the inventory has masters, no learner, one
 // cluster ID and equal hashes of the data.
 func (a *apply) allVotes() phase.Check {
-	return phase.Check{Name: "all votes and equal data", Run: func(ctx context.Context) error {
-		want := etcd.Want{What: "verify", Voters: len(a.Cluster.ControlPlanes()), AllHealthy: true, Hash: true}
-		v, err := a.members.Gate(ctx, want, etcd.PreGateBudget)
-		if err != nil {
-			return phase.Final(err)
-		}
-		tellVerdict(ctx, v, "verify", nil)
-		return nil
-	}}
+	return a.quorumWith(etcd.Want{What: "verify", Voters: len(a.Cluster.ControlPlanes()), AllHealthy: true, Hash: true})
 }
 
 // leaders wants a leader of each component, among the masters.

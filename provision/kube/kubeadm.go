@@ -76,6 +76,21 @@ func tail(output []byte) []string {
 	return lines[max(0, len(lines)-tailLines):]
 }
 
+// AwaitStep waits for a step that an earlier run of the installer has begun and
+// that still runs. How it ended is for the caller to see from its effects.
+func AwaitStep(ctx context.Context, h host.Host, name string, output func(string)) error {
+	newest, running, err := newestStep(ctx, h, stepBase(name))
+	if err != nil || !running {
+		return err
+	}
+	_, err = h.Step(ctx, host.Step{ID: stepID(name, newest), Argv: []string{"true"}, Output: output})
+	var run *host.RunError
+	if errors.As(err, &run) {
+		return nil
+	}
+	return err
+}
+
 // StepRunning says whether a step of that kind is under way on the host, begun
 // by whichever run of the installer. A step that was lost to a reboot is not.
 func StepRunning(ctx context.Context, h host.Reader, name string) (bool, error) {

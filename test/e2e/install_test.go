@@ -214,9 +214,9 @@ func wantEncryption(t *testing.T) {
 // them. That the search can find them is seen where they belong.
 func wantNothingShown(t *testing.T, w *watcher, r result) {
 	secrets := w.secretsOf(t, masters)
-	joins := len(masters) - 1 + 1 // and the worker's
+	const joins = 1 // the worker's: masters sign their own certificates
 	if len(w.tokens) < joins {
-		t.Errorf("%d tokens were seen, want one for each of %d joins", len(w.tokens), joins)
+		t.Errorf("%d tokens were seen, want %d or more", len(w.tokens), joins)
 	}
 	const leastSecrets = 3 * 12 // keys, kubeconfigs and the encryption key of three masters
 	if len(secrets) < leastSecrets {

@@ -94,7 +94,10 @@ func killedInstaller(t *testing.T) {
 	began := time.Now()
 	r := killedAt(t, path, "init", "[kubelet-start] Starting the kubelet")
 	t.Logf("killed in the middle of init after %s", r.took.Round(100*time.Millisecond))
-	r = killedAt(t, path, "join", "Announced new etcd member")
+	r = killedAt(t, path, "join", "Creating static Pod manifest for local etcd")
+	if list := etcdctl(t, "cp-1", "member", "list"); !strings.Contains(list, ", true") {
+		t.Errorf("it was killed too late: no learner is listed:\n%s", list)
+	}
 	t.Logf("killed in the middle of a join after %s", r.took.Round(100*time.Millisecond))
 	r = ha(t, "apply", "-o", "json", path)
 	r.want(t, 0)

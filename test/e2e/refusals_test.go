@@ -76,16 +76,17 @@ func refuseInventory(t *testing.T) {
 	if err := os.WriteFile(path, data, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	var texts []string
+	texts := []string{"(line 23)"} // where the name and address were first used
 	for n, line := range strings.Split(string(data), "\n") {
-		for _, wrong := range []string{"latest", "dedicatd", "10.244.128.0/20", "flavour"} {
+		for _, wrong := range []string{"latest", "dedicatd", "podCIDR", "flavour"} {
 			if strings.Contains(line, wrong) {
 				texts = append(texts, fmt.Sprintf("%s:%d:", path, n+1))
 			}
 		}
 	}
+	texts = append(texts, path+":24:14: spec.hosts[3].name", path+":24:29: spec.hosts[3].address")
 	before := onEach(t, baseHosts, logins)
-	refused(t, path, 3, append(texts, "cp-1", "198.51.100.21")...)
+	refused(t, path, 3, texts...)
 	wantSame(t, "logins", before, onEach(t, baseHosts, logins))
 }
 
