@@ -80,7 +80,8 @@ func (s *Site) quorumWithin(title string, voters ...inventory.Host) phase.Check 
 
 func (s *Site) quorumWith(want etcd.Want, voters ...inventory.Host) phase.Check {
 	return phase.Check{Name: "quorum", Run: func(ctx context.Context) error {
-		v, err := s.members.Gate(ctx, want, etcd.PreGateBudget)
+		// The phase's own deadline is shorter; this is its upper bound.
+		v, err := s.members.Gate(ctx, want, etcd.JoinGateBudget)
 		if err != nil {
 			return phase.Final(err)
 		}

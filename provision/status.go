@@ -81,7 +81,7 @@ func TakeStatus(ctx context.Context, s *Site) Status {
 	began := time.Now()
 	st := Status{Cluster: s.Cluster.Metadata.Name, At: began.UTC(), Hosts: make([]HostStatus, len(s.Cluster.Spec.Hosts))}
 	var wg sync.WaitGroup
-	wg.Go(func() { st.Quorum = s.members.Look(ctx, etcd.Options{ReadOnly: true}) })
+	wg.Go(func() { st.Quorum = s.members.Judge(ctx, etcd.Options{ReadOnly: true}) })
 	asked, cancel := context.WithTimeout(ctx, questionBudget)
 	defer cancel()
 	wg.Go(func() { st.Endpoint = s.askEndpoint(asked) })

@@ -126,13 +126,23 @@ func (r *Runner) runPhase(ctx context.Context, p Phase) (err error) {
 }
 
 func (r *Runner) act(ctx context.Context, p Phase) error {
-	for _, c := range p.Needs {
-		if err := c.Run(ctx); err != nil {
-			return &Error{p.ID(), "needs", fmt.Errorf("%s: %w", c.Name, err)}
-		}
+	if err := r.needs(ctx, p); err != nil {
+		return &Error{p.ID(), "needs", err}
 	}
 	if err := p.Do(ctx); err != nil {
 		return &Error{p.ID(), "do", r.undo(ctx, p, err)}
+	}
+	return nil
+}
+
+// needs asks the preconditions once each, within DefaultGateTimeout in all.
+func (r *Runner) needs(ctx context.Context, p Phase) error {
+	ctx, cancel := context.WithTimeout(ctx, DefaultGateTimeout)
+	defer cancel()
+	for _, c := range p.Needs {
+		if err := c.Run(ctx); err != nil {
+			return fmt.Errorf("%s: %w", c.Name, err)
+		}
 	}
 	return nil
 }
