@@ -60,9 +60,22 @@ func (a *apply) joinWorker(ih inventory.Host) phase.Phase {
 			}
 			return a.kubeadmJoin(ctx, ih)
 		},
-		Gate:        []phase.Check{a.kubeletHealthy(ih)},
+		Gate:        []phase.Check{a.kubeletHealthy(ih), a.nodeRegistered(ih)},
 		GateTimeout: joinGate,
 	}
+}
+
+// nodeRegistered waits for a host's Node to be there: kubeadm join ends when
+// the kubelet has its certificate, some time before it registers.
+func (s *Site) nodeRegistered(ih inventory.Host) phase.Check {
+	return phase.Check{Name: "node " + ih.Name + " to register", Run: func(ctx context.Context) error {
+		client, err := s.anyAPI(ctx)
+		if err != nil {
+			return err
+		}
+		_, err = client.CoreV1().Nodes().Get(ctx, ih.Name, metav1.GetOptions{})
+		return err
+	}}
 }
 
 func (a *apply) kubeadmJoin(ctx context.Context, ih inventory.Host) error {
