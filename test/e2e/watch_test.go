@@ -27,7 +27,7 @@ type watcher struct {
 }
 
 // sampleEvery bounds how short a process may live unseen.
-const sampleEvery = 50 * time.Millisecond
+const sampleEvery = 100 * time.Millisecond
 
 // discoveryFile holds the token of a join, on the host that joins.
 const discoveryFile = "var/lib/ha-install/kubeadm/discovery.conf"
