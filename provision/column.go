@@ -166,6 +166,11 @@ func (a *apply) addMember(ctx context.Context, ih inventory.Host) error {
 // is proven anew.
 func (a *apply) promote(ctx context.Context, ih inventory.Host, id etcd.MemberID) error {
 	phase.Say(ctx, fmt.Sprintf("learner %s gets its vote when it has caught up", id))
+	waiting, stop := context.WithTimeout(ctx, promoteBudget)
+	defer stop()
+	if err := phase.Wait(waiting, a.etcdServes(ih)); err != nil {
+		return err
+	}
 	if _, err := a.allowed(ctx, etcd.Operation{Kind: etcd.OpPromote, Host: ih.Name, ID: id}, promoteBudget); err != nil {
 		return err
 	}

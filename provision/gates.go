@@ -80,6 +80,8 @@ func (s *Site) quorumWithin(title string, voters ...inventory.Host) phase.Check 
 
 func (s *Site) quorumWith(want etcd.Want, voters ...inventory.Host) phase.Check {
 	return phase.Check{Name: "quorum", Run: func(ctx context.Context) error {
+		want := want
+		want.Watch = sayMissing(ctx)
 		// The phase's own deadline is shorter; this is its upper bound.
 		v, err := s.members.Gate(ctx, want, etcd.JoinGateBudget)
 		if err != nil {
@@ -98,13 +100,22 @@ func (s *Site) quorumWith(want etcd.Want, voters ...inventory.Host) phase.Check 
 // allowed proves quorum anew, projects the operation and shows both; a
 // refusal is an *etcd.QuorumError.
 func (s *Site) allowed(ctx context.Context, op etcd.Operation, budget time.Duration) (etcd.Verdict, error) {
-	v, err := s.members.Gate(ctx, etcd.Want{Op: &op}, budget)
+	v, err := s.members.Gate(ctx, etcd.Want{Op: &op, Watch: sayMissing(ctx)}, budget)
 	if err != nil {
 		return v, err
 	}
 	d := etcd.Project(v, op)
 	tellVerdict(ctx, v, op.String(), &d)
 	return v, nil
+}
+
+// sayMissing reports what a gate still waits for.
+func sayMissing(ctx context.Context) func(etcd.Verdict, string) {
+	return func(_ etcd.Verdict, missing string) {
+		if missing != "" {
+			phase.Say(ctx, "not yet: "+missing)
+		}
+	}
 }
 
 func tellVerdict(ctx context.Context, v etcd.Verdict, title string, d *etcd.Decision) {
@@ -209,6 +220,19 @@ func (s *Site) endpointFrom(ih inventory.Host) phase.Check {
 			return fmt.Errorf("%s does not reach the API through %s: %w", ih.Name, s.endpoint(), err)
 		}
 		return nil
+	}}
+}
+
+// etcdServes waits until a member that starts answers at all. Its ports are
+// open seconds before, so that the gate's patient questions would each be
+// held up there; these give up quickly and ask again.
+func (s *Site) etcdServes(ih inventory.Host) phase.Check {
+	return phase.Check{Name: "etcd on " + ih.Name + " to start", Run: func(ctx context.Context) error {
+		h, err := s.host(ih.Name)
+		if err != nil {
+			return err
+		}
+		return kube.EtcdAnswers(ctx, h)
 	}}
 }
 
