@@ -15,12 +15,13 @@ import (
 func newBundle() *cobra.Command {
 	c := &cobra.Command{Use: "bundle", Short: "Look into the file that brings the software"}
 	c.AddCommand(newBundleInspect(), newBundleVerify())
+	group(c)
 	return c
 }
 
 func newBundleInspect() *cobra.Command {
 	var output string
-	c := &cobra.Command{Use: "inspect BUNDLE", Short: "List what a bundle holds", Args: cobra.ExactArgs(1)}
+	c := &cobra.Command{Use: "inspect BUNDLE", Short: "List what a bundle holds", Args: usage(cobra.ExactArgs(1))}
 	outputFlag(c, &output, "text", "json")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		b, err := bundle.Open(args[0])
@@ -52,7 +53,7 @@ func newBundleInspect() *cobra.Command {
 
 func newBundleVerify() *cobra.Command {
 	return &cobra.Command{
-		Use: "verify BUNDLE", Short: "Check every item of a bundle against its SHA-256 sum", Args: cobra.ExactArgs(1),
+		Use: "verify BUNDLE", Short: "Check every item of a bundle against its SHA-256 sum", Args: usage(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
 			b, err := bundle.Open(args[0])
 			if err != nil {

@@ -29,7 +29,7 @@ func newInit() *cobra.Command {
 		Use:   "init [FILE]",
 		Short: "Write a commented inventory to start from",
 		Long:  "init writes a commented inventory to FILE, or to standard output. It never overwrites a file.",
-		Args:  cobra.MaximumNArgs(1),
+		Args:  usage(cobra.MaximumNArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				_, err := c.OutOrStdout().Write(inventory.Example())
@@ -66,7 +66,7 @@ func newSchema() *cobra.Command {
 	return &cobra.Command{
 		Use:   "schema",
 		Short: "Print the JSON Schema of the inventory, from which editors complete",
-		Args:  cobra.NoArgs,
+		Args:  usage(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			schema, err := inventory.Schema()
 			if err != nil {

@@ -55,7 +55,34 @@ quorum before and after every step.
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	root.AddCommand(newInit(), newValidate(), newSchema(), newPreflight(), newApply(), newStatus(), newKubeconfig(), newReset(), newBundle())
+	group(root)
 	return root
+}
+
+// group makes a command that only has others under it: alone it shows its
+// help, and a verb that it does not know is a wrong command line.
+func group(c *cobra.Command) {
+	c.Args = func(c *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		hint := fmt.Sprintf("see %q", c.CommandPath()+" --help")
+		if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+			hint = "did you mean " + strings.Join(near, " or ") + "?"
+		}
+		return &usageError{fmt.Errorf("unknown command %q for %q; %s", args[0], c.CommandPath(), hint)}
+	}
+	c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+}
+
+// usage makes what is wrong with the number of arguments a wrong command line.
+func usage(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if err := check(c, args); err != nil {
+			return &usageError{fmt.Errorf("%s: %w; see %q", c.CommandPath(), err, c.CommandPath()+" --help")}
+		}
+		return nil
+	}
 }
 
 // indent lets the later lines of an error stand out from the next message.
