@@ -33,16 +33,25 @@ func serving(ctx context.Context, d kube.Dialer, address string, ca *x509.CertPo
 	if err != nil {
 		return "", err
 	}
-	raw, err := d.DialContext(ctx, "tcp", address)
+	certificate, err := handshake(ctx, d, address, &tls.Config{RootCAs: ca, ServerName: name, MinVersion: tls.VersionTLS12})
 	if err != nil {
 		return "", err
 	}
-	conn := tls.Client(raw, &tls.Config{RootCAs: ca, ServerName: name, MinVersion: tls.VersionTLS12})
+	return fingerprint(certificate.Raw), nil
+}
+
+// handshake makes one TLS handshake and returns the peer's certificate.
+func handshake(ctx context.Context, d kube.Dialer, address string, config *tls.Config) (*x509.Certificate, error) {
+	raw, err := d.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	conn := tls.Client(raw, config)
 	defer conn.Close()
 	if err := conn.HandshakeContext(ctx); err != nil {
-		return "", err
+		return nil, err
 	}
-	return fingerprint(conn.ConnectionState().PeerCertificates[0].Raw), nil
+	return conn.ConnectionState().PeerCertificates[0], nil
 }
 
 func fingerprint(der []byte) string {

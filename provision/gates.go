@@ -232,9 +232,19 @@ func (s *Site) etcdServes(ih inventory.Host) phase.Check {
 		if err != nil {
 			return err
 		}
-		return kube.EtcdAnswers(ctx, h)
+		config, err := s.etcdTLS(ctx, ih)
+		if err != nil {
+			return err
+		}
+		config.ServerName = "localhost"
+		ctx, cancel := context.WithTimeout(ctx, impatience)
+		defer cancel()
+		_, err = handshake(ctx, h, "127.0.0.1:2379", config)
+		return err
 	}}
 }
+
+const impatience = 300 * time.Millisecond
 
 // etcdRuns waits until the etcd that runs on a host has the argument: a
 // manifest is a wish, the process is the fact.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"path"
-	"strings"
 	"sync"
 	"time"
 
@@ -250,10 +249,11 @@ func (st Status) Problems() []string {
 			add("%s", h.SSH)
 			continue
 		}
-		for what, state := range map[string]string{"apiserver": h.APIServer, "kubelet": h.Kubelet} {
-			if state != "" && state != ok {
-				add("%s: %s: %s", h.Name, what, state)
-			}
+		if h.APIServer != "" && h.APIServer != ok {
+			add("%s: apiserver: %s", h.Name, h.APIServer)
+		}
+		if h.Kubelet != "" && h.Kubelet != ok {
+			add("%s: kubelet: %s", h.Name, h.Kubelet)
 		}
 		if h.Node != "" && h.Node != "Ready" {
 			add("%s: node: %s", h.Name, h.Node)
@@ -273,7 +273,7 @@ func (st Status) Problems() []string {
 		add("endpoint %s: %s", st.Endpoint.Address, st.Endpoint.Err)
 	}
 	if st.LeaderErr != "" {
-		add("leaders: %s", strings.SplitN(st.LeaderErr, "\n", 2)[0])
+		add("leaders: %s", st.LeaderErr)
 	}
 	return bad
 }

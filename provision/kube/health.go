@@ -162,39 +162,24 @@ func (c *Client) Leaders(ctx context.Context) ([]Leader, error) {
 // KubeletHealthz asks the kubelet of the host behind d. It listens without TLS
 // on the host's loopback only.
 func KubeletHealthz(ctx context.Context, d Dialer) error {
-	status, err := getLocal(ctx, d, "http://127.0.0.1:10248/healthz", 5*time.Second)
-	if err == nil && status != http.StatusOK {
-		err = errors.New(http.StatusText(status))
-	}
-	if err != nil {
-		return fmt.Errorf("kubelet: %w", err)
-	}
-	return nil
-}
-
-// EtcdAnswers says whether the etcd of the host behind d has come so far that
-// it answers at all, on kubeadm's metrics port. What it answers is not judged.
-func EtcdAnswers(ctx context.Context, d Dialer) error {
-	if _, err := getLocal(ctx, d, "http://127.0.0.1:2381/health", 300*time.Millisecond); err != nil {
-		return fmt.Errorf("etcd: %w", err)
-	}
-	return nil
-}
-
-// getLocal asks a service on the host's loopback.
-func getLocal(ctx context.Context, d Dialer, url string, patience time.Duration) (status int, err error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:10248/healthz", nil)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	transport := &http.Transport{DialContext: d.DialContext, DisableKeepAlives: true}
 	resp, err := transport.RoundTrip(req)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	return resp.StatusCode, resp.Body.Close()
+	if err := resp.Body.Close(); err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return errors.New(resp.Status)
+	}
+	return nil
 }
 
 // StaticPods are the states of all control plane pods: by node, by component.
