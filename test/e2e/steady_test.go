@@ -3,16 +3,21 @@
 package e2e
 
 import (
+	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/ha-install/ha-install/test/lab"
 )
 
 // secondApply wants nothing at all to change: no file's time, no member, no
 // container, no service.
 func secondApply(t *testing.T) {
 	path := writeInventory(t, nil, nil)
+	awaitProbePodsGone(t)
 	ids := memberIDs(t, masters)
 	before := onEach(t, baseHosts, clusterFootprint)
 	r := ha(t, "apply", path)
@@ -31,6 +36,23 @@ func secondApply(t *testing.T) {
 	}
 	if n := ha(t, "apply", "-o", "json", path).changed(t); n != 0 {
 		t.Errorf("a third apply changed %d steps", n)
+	}
+}
+
+// awaitProbePodsGone waits for the pods of the data path's proof: the apply
+// that ran them has deleted them, and did not wait for their last words.
+func awaitProbePodsGone(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	err := lab.Await(ctx, "the pods of the data path's proof to end", 2*time.Minute, func(context.Context) error {
+		if left := kubectl(t, "get", "namespace", "ha-install-verify", "--ignore-not-found", "-o", "name"); left != "" {
+			return fmt.Errorf("%s is there", left)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
