@@ -70,6 +70,7 @@ func exitCode(err error) int {
 		unreachable *provision.UnreachableError
 		step        *kube.StepError
 		quorum      *etcd.QuorumError
+		version     *provision.VersionError
 		verdict     *verdictError
 	)
 	switch {
@@ -77,7 +78,7 @@ func exitCode(err error) int {
 		return exitUsage
 	case errors.Is(err, context.Canceled):
 		return exitInterrupted
-	case errors.As(err, &bad), errors.As(err, &invalid):
+	case errors.As(err, &bad), errors.As(err, &invalid), errors.As(err, &version):
 		return exitInvalid
 	case errors.As(err, &failure):
 		return exitPreflight

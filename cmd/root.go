@@ -34,6 +34,10 @@ func Execute(ctx context.Context, args []string, in io.Reader, out, errOut io.Wr
 		return exitOK
 	}
 	var said *saidError
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		fmt.Fprintf(errOut, "ha-install: interrupted; a command that is under way on a host goes on to its end there\n  run the same command again: it looks at what is there and goes on\n")
+		return exitInterrupted
+	}
 	if !errors.As(err, &said) {
 		fmt.Fprintf(errOut, "ha-install: %s\n", indent(err.Error()))
 	}

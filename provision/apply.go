@@ -15,7 +15,6 @@ import (
 const (
 	joinGate    = 8 * time.Minute
 	restartGate = 5 * time.Minute
-	softwareAge = 10 * time.Minute
 )
 
 // apply is one run of `ha-install apply`.
@@ -44,14 +43,17 @@ func Apply(ctx context.Context, s *Site, run *phase.Runner) error {
 	if err := a.findFirst(ctx); err != nil {
 		return err
 	}
+	if err := a.sameVersion(ctx); err != nil {
+		return err
+	}
 	return run.Run(ctx, a.stages())
 }
 
 func (a *apply) stages() []phase.Stage {
 	c := a.Cluster
 	all, masters, workers := c.Spec.Hosts, c.ControlPlanes(), c.Workers()
-	nodes := append(append([]inventory.Host{}, masters...), workers...)
-	return []phase.Stage{
+	nodes := c.Nodes()
+	stages := []phase.Stage{
 		phase.One(a.preflight()),
 		phase.AtOnce(all, a.claim),
 		phase.AtOnce(all, a.software),
@@ -62,15 +64,18 @@ func (a *apply) stages() []phase.Stage {
 		phase.InTurn(c.Balancers(), a.balance),
 		phase.Together(phase.One(a.initialise()), phase.AtOnce(a.joiners(), a.prepare)),
 		phase.InTurn(a.joiners(), a.join),
-		phase.One(a.rememberExisting()),
-		phase.InTurn(masters, a.harden),
+	}
+	if len(masters) >= hardenFrom {
+		stages = append(stages, phase.One(a.rememberExisting()), phase.InTurn(masters, a.harden))
+	}
+	return append(stages,
 		phase.One(a.network()),
 		phase.AtOnce(workers, a.joinWorker),
 		phase.AtOnce(nodes, a.labels),
 		phase.One(a.sweepTokens()),
 		phase.One(a.verify()),
 		phase.One(a.dataPath()),
-	}
+	)
 }
 
 func (a *apply) openBundle() error {

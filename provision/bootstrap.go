@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
 
 	"github.com/ha-install/ha-install/inventory"
 	"github.com/ha-install/ha-install/provision/host"
@@ -20,6 +23,8 @@ import (
 const (
 	etcdManifest = kube.ManifestDir + "/etcd.yaml"
 	etcdMember   = kube.EtcdDir + "/member"
+
+	apiServerManifest = kube.ManifestDir + "/kube-apiserver.yaml"
 )
 
 // findFirst decides where the cluster begins: on the first master that already
@@ -47,6 +52,45 @@ func (a *apply) findFirst(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// VersionError is an inventory whose version is not the one that runs.
+type VersionError struct{ Host, Runs, Wanted string }
+
+func (e *VersionError) Error() string {
+	return fmt.Sprintf("%s runs Kubernetes %s, the inventory wants %s\napply does not change the version of a running cluster: that is an upgrade\nset spec.kubernetes.version to %s to go on with what runs", e.Host, e.Runs, e.Wanted, e.Runs)
+}
+
+// sameVersion refuses to bring another version's software to hosts that
+// already run a control plane: that is an upgrade, with an order of its own.
+func (a *apply) sameVersion(ctx context.Context) error {
+	return a.onAll(ctx, a.Cluster.ControlPlanes(), func(ctx context.Context, ih inventory.Host, h host.Host) error {
+		manifest, err := h.ReadFile(ctx, apiServerManifest)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		runs, err := imageVersion(manifest)
+		if err == nil && runs != a.Cluster.Spec.Kubernetes.Version {
+			err = &VersionError{Host: ih.Name, Runs: runs, Wanted: a.Cluster.Spec.Kubernetes.Version}
+		}
+		return err
+	})
+}
+
+// imageVersion is the tag of a static pod's image.
+func imageVersion(manifest []byte) (string, error) {
+	var pod corev1.Pod
+	if err := yaml.Unmarshal(manifest, &pod); err != nil {
+		return "", fmt.Errorf("%s: %w", apiServerManifest, err)
+	}
+	if len(pod.Spec.Containers) != 1 {
+		return "", fmt.Errorf("%s: %d containers, want one", apiServerManifest, len(pod.Spec.Containers))
+	}
+	image := pod.Spec.Containers[0].Image
+	return image[strings.LastIndex(image, ":")+1:], nil
 }
 
 // initialise runs kubeadm init on the first master. kubeadm init takes up what

@@ -18,6 +18,10 @@ import (
 	"github.com/ha-install/ha-install/provision/phase"
 )
 
+// hardenFrom is the number of masters from which one etcd may be restarted
+// without an outage; fewer are for trying out.
+const hardenFrom = 3
+
 const (
 	stateFlag    = "--initial-cluster-state="
 	stateExists  = "existing"

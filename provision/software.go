@@ -48,7 +48,6 @@ func (a *apply) software(ih inventory.Host) phase.Phase {
 			}
 			return putFiles(ctx, h, files)
 		},
-		GateTimeout: softwareAge,
 	}
 }
 
