@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -46,11 +47,16 @@ func newInit() *cobra.Command {
 }
 
 func newValidate() *cobra.Command {
+	var output string
 	c := inventoryArg(&cobra.Command{
 		Use:   "validate INVENTORY",
 		Short: "Check an inventory and all that would be made of it; no host is touched",
 	})
+	outputFlag(c, &output, "text", "json")
 	c.RunE = func(c *cobra.Command, args []string) error {
+		if output == "json" {
+			return validateJSON(c, args[0])
+		}
 		cluster, _, err := load(c, args[0])
 		if err != nil {
 			return err
@@ -60,6 +66,44 @@ func newValidate() *cobra.Command {
 		return nil
 	}
 	return c
+}
+
+// validation is what `validate -o json` prints.
+type validation struct {
+	Valid  bool              `json:"valid"`
+	Issues []inventory.Issue `json:"issues"`          // in the order of the file, warnings among them
+	Error  string            `json:"error,omitempty"` // what has no place in the file
+}
+
+func validateJSON(c *cobra.Command, file string) error {
+	data, err := readInventory(c, file)
+	if err != nil {
+		return err
+	}
+	_, warnings, err := inventory.Parse(file, data)
+	v := validation{Issues: append([]inventory.Issue{}, warnings...)}
+	if err == nil {
+		c.SetErr(io.Discard) // the warnings are in the document
+		_, _, err = load(c, file)
+	}
+	var bad *inventory.Errors
+	switch {
+	case errors.As(err, &bad):
+		v.Issues = append(v.Issues, bad.Issues...)
+	case err != nil:
+		v.Error = err.Error()
+	default:
+		v.Valid = true
+	}
+	enc := json.NewEncoder(c.OutOrStdout())
+	enc.SetIndent("", "  ")
+	if encoding := enc.Encode(v); encoding != nil {
+		return encoding
+	}
+	if err != nil {
+		return &saidError{err}
+	}
+	return nil
 }
 
 func newSchema() *cobra.Command {

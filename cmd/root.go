@@ -38,7 +38,12 @@ func Execute(ctx context.Context, args []string, in io.Reader, out, errOut io.Wr
 		fmt.Fprintf(errOut, "ha-install: interrupted; a command that is under way on a host goes on to its end there\n  run the same command again: it looks at what is there and goes on\n")
 		return exitInterrupted
 	}
-	if !errors.As(err, &said) {
+	var bad *inventory.Errors
+	switch {
+	case errors.As(err, &said):
+	case errors.As(err, &bad): // file:line:column first, as compilers do
+		fmt.Fprintln(errOut, bad)
+	default:
 		fmt.Fprintf(errOut, "ha-install: %s\n", indent(err.Error()))
 	}
 	return exitCode(err)
@@ -115,7 +120,7 @@ func load(c *cobra.Command, file string) (*inventory.Cluster, string, error) {
 	}
 	cluster, warnings, err := inventory.Parse(file, data)
 	for _, w := range warnings {
-		fmt.Fprintln(c.ErrOrStderr(), "warning:", w)
+		fmt.Fprintln(c.ErrOrStderr(), w)
 	}
 	if err != nil {
 		return nil, "", err

@@ -9,13 +9,13 @@ import (
 
 // Issue is one thing in an inventory that is wrong, or that deserves a warning.
 type Issue struct {
-	File    string
-	Line    int    // from 1
-	Column  int    // from 1, in characters
-	Path    string // "spec.hosts[2].address"; "" for the document as a whole
-	Message string // what is wrong
-	Hint    string // what would be right; may be ""
-	Warning bool
+	File    string `json:"file"`
+	Line    int    `json:"line"`           // from 1
+	Column  int    `json:"column"`         // from 1, in characters
+	Path    string `json:"path,omitempty"` // "spec.hosts[2].address"; "" for the document as a whole
+	Message string `json:"message"`        // what is wrong
+	Hint    string `json:"hint,omitempty"` // what would be right; may be ""
+	Warning bool   `json:"warning"`
 }
 
 // String is one line: "file:line:column: path: message; hint".

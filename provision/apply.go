@@ -56,10 +56,9 @@ func (a *apply) stages() []phase.Stage {
 	stages := []phase.Stage{
 		phase.One(a.preflight()),
 		phase.AtOnce(all, a.claim),
-		phase.AtOnce(all, a.software),
+		phase.Together(phase.AtOnce(all, a.software), phase.One(a.makeSecrets())),
 		phase.AtOnce(nodes, a.configure),
 		phase.AtOnce(nodes, a.images),
-		phase.One(a.makeSecrets()),
 		phase.AtOnce(masters, a.pushSecrets),
 		phase.InTurn(c.Balancers(), a.balance),
 		phase.Together(phase.One(a.initialise()), phase.AtOnce(a.joiners(), a.prepare)),

@@ -51,7 +51,7 @@ func (s *Site) etcdTLS(ctx context.Context, ih inventory.Host) (*tls.Config, err
 	var pem [3][]byte
 	for i, name := range []string{"etcd/ca.crt", "etcd/healthcheck-client.crt", "etcd/healthcheck-client.key"} {
 		if pem[i], err = h.ReadFile(ctx, path.Join(kube.PKIDir, name)); err != nil {
-			return nil, fmt.Errorf("%s: %w", ih.Name, err)
+			return nil, onHost(ih.Name, err)
 		}
 	}
 	pair, err := tls.X509KeyPair(pem[1], pem[2])

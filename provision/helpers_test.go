@@ -62,9 +62,13 @@ func writeBundle(t testing.TB, dir string) {
 	for _, name := range []string{"kubeadm", "kubelet", "containerd"} {
 		add(bundle.Item{Path: "binary/" + name, Kind: bundle.KindBinary, Roles: nodeRoles, Mode: 0o755, Dest: "/usr/local/bin/" + name}, "the program "+name)
 	}
-	for i, name := range []string{"pause", "etcd"} {
+	for i, name := range []string{"pause", "echo"} {
 		ref, digest := "registry.k8s.io/"+name+":1", fmt.Sprintf("sha256:%064d", i+1)
-		add(bundle.Item{Path: "images/" + name + ".tar", Kind: bundle.KindImage, Roles: nodeRoles, Mode: 0o644, Images: []string{ref}, Digests: map[string]string{ref: digest}}, "image "+ref+" "+digest)
+		item := bundle.Item{Path: "images/" + name + ".tar", Kind: bundle.KindImage, Roles: nodeRoles, Mode: 0o644, Images: []string{ref}, Digests: map[string]string{ref: digest}}
+		if name == "echo" {
+			item.Purpose = bundle.PurposeProbe
+		}
+		add(item, "image "+ref+" "+digest)
 	}
 	for _, p := range []struct {
 		name  string
@@ -119,6 +123,16 @@ func baseDirs(t testing.TB) [2]string {
 func newWorld(t testing.TB, c *inventory.Cluster) *sim.World {
 	w := sim.New(t, c)
 	w.Script(leftovers, func(h *sim.Host, _ []string) ([]byte, error) { h.Rules = 0; return nil, nil })
+	w.Script(prepareScript, func(h *sim.Host, _ []string) ([]byte, error) { return nil, h.Certs() })
+	w.Script(startScript, func(h *sim.Host, args []string) ([]byte, error) {
+		if err := h.Manifests(args[0]); err != nil {
+			return nil, err
+		}
+		return nil, h.StartKubelet()
+	})
+	w.Script(finishScript, func(h *sim.Host, _ []string) ([]byte, error) { return nil, h.Mark() })
+	w.Script(swapScript, func(h *sim.Host, args []string) ([]byte, error) { return nil, h.Swap(args[0], args[1]) })
+	w.Script(etcdCommandScript, func(h *sim.Host, _ []string) ([]byte, error) { return h.EtcdCommand(), nil })
 	return w
 }
 

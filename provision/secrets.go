@@ -81,7 +81,7 @@ func (a *apply) findSecrets(ctx context.Context) (*secrets, error) {
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", ih.Name, err)
+			return nil, onHost(ih.Name, err)
 		}
 		if found != nil && found.ca.Fingerprint() != s.ca.Fingerprint() {
 			return nil, fmt.Errorf("%s and %s have different cluster CAs; one of them belongs to another cluster", at, ih.Name)

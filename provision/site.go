@@ -8,17 +8,17 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"sort"
 	"strconv"
+	"strings"
 	"sync"
 
-	"github.com/hashicorp/go-multierror"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ha-install/ha-install/inventory"
 	"github.com/ha-install/ha-install/provision/etcd"
 	"github.com/ha-install/ha-install/provision/host"
 	"github.com/ha-install/ha-install/provision/kube"
+	"github.com/ha-install/ha-install/provision/phase"
 )
 
 // Site is the inventory and the connections to its hosts.
@@ -98,13 +98,11 @@ func (e *UnreachableError) Unwrap() error { return e.Err }
 
 // RequireAll is an *UnreachableError unless every host is connected.
 func (s *Site) RequireAll() error {
-	var all *multierror.Error
+	var all []error
 	for _, h := range s.Cluster.Spec.Hosts {
-		if err := s.down[h.Name]; err != nil {
-			all = multierror.Append(all, err)
-		}
+		all = append(all, s.down[h.Name])
 	}
-	if err := all.ErrorOrNil(); err != nil {
+	if err := phase.Join(all...); err != nil {
 		return &UnreachableError{err}
 	}
 	return nil
@@ -156,16 +154,19 @@ func (s *Site) onAll(ctx context.Context, hosts []inventory.Host, f func(context
 		})
 	}
 	_ = group.Wait() // errors are gathered above, each with its host
-	var all *multierror.Error
-	names := make([]string, 0, len(failed))
-	for name := range failed {
-		names = append(names, name)
+	var all []error
+	for _, name := range sortedKeys(failed) {
+		all = append(all, onHost(name, failed[name]))
 	}
-	sort.Strings(names)
-	for _, name := range names {
-		all = multierror.Append(all, fmt.Errorf("%s: %w", name, failed[name]))
+	return phase.Join(all...)
+}
+
+// onHost puts the host's name before an error that does not begin with it.
+func onHost(name string, err error) error {
+	if err == nil || strings.HasPrefix(err.Error(), name+": ") {
+		return err
 	}
-	return all.ErrorOrNil()
+	return fmt.Errorf("%s: %w", name, err)
 }
 
 // apiPort is where every API server listens on its own host.
@@ -186,7 +187,7 @@ func (s *Site) api(ctx context.Context, ih inventory.Host) (*kube.Client, error)
 	}
 	kubeconfig, err := h.ReadFile(ctx, kube.AdminConf)
 	if err != nil {
-		return nil, fmt.Errorf("%s: reading %s: %w", ih.Name, kube.AdminConf, err)
+		return nil, onHost(ih.Name, err)
 	}
 	client, err := kube.NewClient(h, net.JoinHostPort(ih.IP().String(), apiPort), kubeconfig)
 	if err != nil {
@@ -200,7 +201,7 @@ func (s *Site) api(ctx context.Context, ih inventory.Host) (*kube.Client, error)
 
 // anyAPI returns a client for the first API server that is ready.
 func (s *Site) anyAPI(ctx context.Context) (*kube.Client, error) {
-	var seen *multierror.Error
+	var seen []error
 	for _, ih := range s.connected(s.Cluster.ControlPlanes()) {
 		client, err := s.api(ctx, ih)
 		if err == nil {
@@ -209,12 +210,12 @@ func (s *Site) anyAPI(ctx context.Context) (*kube.Client, error) {
 		if err == nil {
 			return client, nil
 		}
-		seen = multierror.Append(seen, err)
+		seen = append(seen, err)
 	}
-	if seen == nil {
+	if len(seen) == 0 {
 		return nil, errors.New("no control plane host is reachable")
 	}
-	return nil, fmt.Errorf("no API server is ready: %w", seen)
+	return nil, fmt.Errorf("no API server is ready: %w", phase.Join(seen...))
 }
 
 // endpoint is the address that clients use for the API, "host:port".

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -46,7 +47,11 @@ type Error struct {
 	Err   error
 }
 
-func (e *Error) Error() string { return fmt.Sprintf("%s: %v", e.Phase, e.Err) }
+func (e *Error) Error() string {
+	host, _, _ := strings.Cut(e.Phase, ": ")
+	return e.Phase + ": " + strings.TrimPrefix(e.Err.Error(), host+": ") // the host once is enough
+}
+
 func (e *Error) Unwrap() error { return e.Err }
 
 // Run walks the stages in order and stops after the first one that fails. In a
@@ -82,7 +87,19 @@ func (r *Runner) runStage(ctx context.Context, s Stage) error {
 		}()
 	}
 	wg.Wait()
-	var all *multierror.Error
+	return Join(errs...)
+}
+
+// Join makes one error of those that are not nil, each on a line of its own.
+// errors.As and errors.Is see all of them.
+func Join(errs ...error) error {
+	all := &multierror.Error{ErrorFormat: func(errs []error) string {
+		lines := make([]string, len(errs))
+		for i, err := range errs {
+			lines[i] = err.Error()
+		}
+		return strings.Join(lines, "\n")
+	}}
 	for _, err := range errs {
 		if err != nil {
 			all = multierror.Append(all, err)
