@@ -80,7 +80,9 @@ func TakeStatus(ctx context.Context, s *Site) Status {
 	began := time.Now()
 	st := Status{Cluster: s.Cluster.Metadata.Name, At: began.UTC(), Hosts: make([]HostStatus, len(s.Cluster.Spec.Hosts))}
 	var wg sync.WaitGroup
-	wg.Go(func() { st.Quorum = s.members.Judge(ctx, etcd.Options{ReadOnly: true}) })
+	looking, enough := context.WithTimeout(ctx, StatusBudget-ConnectBudget)
+	defer enough()
+	wg.Go(func() { st.Quorum = s.members.Judge(looking, etcd.Options{ReadOnly: true}) })
 	asked, cancel := context.WithTimeout(ctx, questionBudget)
 	defer cancel()
 	wg.Go(func() { st.Endpoint = s.askEndpoint(asked) })
@@ -89,7 +91,7 @@ func TakeStatus(ctx context.Context, s *Site) Status {
 	}
 	wg.Go(func() { s.askLeaders(asked, &st) })
 	wg.Wait()
-	s.addNodes(ctx, &st)
+	s.addNodes(looking, &st)
 	st.Took = time.Since(began).Round(time.Millisecond).String()
 	return st
 }
