@@ -30,10 +30,17 @@ func (m *Members) Look(ctx context.Context, o Options) Verdict {
 }
 
 // Judge looks once, and once more an election timeout later if the first look
-// may have caught a change under way. It is for reports; a mutation needs Gate.
+// may have caught a change under way and ctx leaves the time for it. It is for
+// reports; a mutation needs Gate.
 func (m *Members) Judge(ctx context.Context, o Options) Verdict {
+	began := time.Now()
 	v := m.Look(ctx, o)
 	if v.State == Pass || v.State == Split || v.State == Degraded && len(v.Disagrees) == 0 {
+		return v
+	}
+	// A look that is cut short would be worth less than the one we have.
+	again := ElectionTimeout + time.Since(began)
+	if deadline, bounded := ctx.Deadline(); bounded && time.Until(deadline) < again {
 		return v
 	}
 	if pause(ctx, ElectionTimeout) != nil {
