@@ -3,6 +3,7 @@ package provision
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -123,7 +124,8 @@ func (a *apply) withToken(ctx context.Context, ih inventory.Host, do func(host.H
 	return do(h)
 }
 
-// sweepTokens deletes what joins of killed runs left behind.
+// sweepTokens deletes what joins of killed runs left behind: tokens in the
+// cluster, and on workers the file that held one.
 func (a *apply) sweepTokens() phase.Phase {
 	return phase.Phase{
 		Name: "tokens",
@@ -132,15 +134,30 @@ func (a *apply) sweepTokens() phase.Phase {
 			if err != nil {
 				return false, err
 			}
-			n, err := client.CountTokens(ctx)
-			return n == 0, err
+			if n, err := client.CountTokens(ctx); err != nil || n > 0 {
+				return false, err
+			}
+			var left atomic.Bool
+			err = a.onAll(ctx, a.Cluster.Workers(), func(ctx context.Context, _ inventory.Host, h host.Host) error {
+				seen, err := h.Stat(ctx, kube.DiscoveryFile)
+				if len(seen) > 0 {
+					left.Store(true)
+				}
+				return err
+			})
+			return !left.Load(), err
 		},
 		Do: func(ctx context.Context) error {
 			client, err := a.anyAPI(ctx)
 			if err != nil {
 				return err
 			}
-			return client.DeleteTokens(ctx)
+			if err := client.DeleteTokens(ctx); err != nil {
+				return err
+			}
+			return a.onAll(ctx, a.Cluster.Workers(), func(ctx context.Context, _ inventory.Host, h host.Host) error {
+				return runAll(ctx, h, []string{"rm", "-f", kube.DiscoveryFile})
+			})
 		},
 	}
 }
