@@ -107,8 +107,8 @@ func cutsOf(trace []sim.Call) []sim.Cut {
 		if !call.Writes {
 			continue
 		}
-		cuts = append(cuts, sim.Cut{Host: call.Host, Call: call.Number, When: sim.After},
-			sim.Cut{Host: call.Host, Call: call.Number, When: sim.Before})
+		// To die before a call is to die after the one before it.
+		cuts = append(cuts, sim.Cut{Host: call.Host, Call: call.Number, When: sim.After})
 		if call.Parts > 1 {
 			cuts = append(cuts, sim.Cut{Host: call.Host, Call: call.Number, When: sim.Half})
 		}

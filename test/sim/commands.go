@@ -224,6 +224,10 @@ func (h *Host) start(argv []string, unit string) error {
 	}
 	u := h.unit(unit)
 	u.Active, u.Runs = true, h.sums(kind.config)
+	if unit == "kubelet.service" {
+		h.startEtcd()
+		h.register()
+	}
 	return nil
 }
 
@@ -262,18 +266,30 @@ func (h *Host) sums(dir string) string {
 
 // step makes the effect of a long command.
 func (h *Host) step(argv []string) error {
-	if !slices.Equal(argv, []string{"kubeadm", "reset", "--force", "--skip-phases", "preflight,remove-etcd-member"}) {
-		return h.unknown(argv)
-	}
-	if _, ok := h.Files["/usr/local/bin/kubeadm"]; !ok {
+	line := strings.Join(argv, " ")
+	switch {
+	case argv[0] == "sh":
+		_, err := h.shell(argv)
+		return err
+	case h.Files["/usr/local/bin/kubeadm"].Mode == 0:
 		return h.failure(argv, 127, "kubeadm: not found")
+	case strings.HasPrefix(line, "kubeadm init --config "):
+		return h.kubeadmInit(argv)
+	case strings.HasPrefix(line, "kubeadm join --config "):
+		return h.kubeadmJoin(argv)
+	case line == "kubeadm reset --force --skip-phases preflight,remove-etcd-member":
+		h.kubeadmReset()
+		return nil
 	}
+	return h.unknown(argv)
+}
+
+func (h *Host) kubeadmReset() {
 	h.halt("kubelet.service")
 	for _, p := range []string{"/etc/kubernetes/manifests", "/etc/kubernetes/admin.conf", "/etc/kubernetes/super-admin.conf", "/etc/kubernetes/kubelet.conf",
 		"/etc/kubernetes/bootstrap-kubelet.conf", "/etc/kubernetes/controller-manager.conf", "/etc/kubernetes/scheduler.conf", pkiDir, "/var/lib/kubelet"} {
 		h.remove(p)
 	}
-	return nil
 }
 
 // Query is host.Reader's.

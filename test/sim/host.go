@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/test/bufconn"
+
 	"github.com/ha-install/ha-install/inventory"
 	"github.com/ha-install/ha-install/provision/host"
 )
@@ -51,6 +53,7 @@ type Host struct {
 	w       *World
 	name    string
 	address string
+	servers map[string]*bufconn.Listener
 }
 
 // Unit is a systemd service.
@@ -63,7 +66,7 @@ type Unit struct {
 func newHost(w *World, ih inventory.Host) *Host {
 	return &Host{
 		Files: map[string]File{}, Packages: map[string]string{"dpkg": installed}, Units: map[string]*Unit{}, Images: map[string]string{},
-		w: w, name: ih.Name, address: ih.IP().String(),
+		w: w, name: ih.Name, address: ih.IP().String(), servers: map[string]*bufconn.Listener{},
 	}
 }
 
@@ -217,24 +220,45 @@ func (h *Host) remove(path string) {
 	}
 }
 
-// DialContext refuses at once, as a host does on which nothing listens; a host
-// that is down and an address that nobody has do not answer.
+// DialContext leads to what listens there. It refuses at once where nothing
+// does; a host that is down and an address that nobody has do not answer.
 func (h *Host) DialContext(ctx context.Context, _, address string) (net.Conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	ip, _, err := net.SplitHostPort(address)
+	ip, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, err
 	}
+	to, err := h.route(ip, port)
+	if err != nil {
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: err}
+	}
+	return to.DialContext(ctx)
+}
+
+// route finds what a connection from the host ends at.
+func (h *Host) route(ip, port string) (*bufconn.Listener, error) {
 	h.w.mu.Lock()
 	defer h.w.mu.Unlock()
+	if h.w.dead {
+		return nil, context.Canceled
+	}
 	for _, other := range h.w.hosts {
-		if (ip == other.address || ip == "127.0.0.1" && other == h || ip == h.w.vip && other.holdsVIP()) && !other.Down {
-			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
+		if ip == h.w.vip && other.holdsVIP() {
+			if to := h.w.behind(); to != nil {
+				return to, nil
+			}
+			return nil, syscall.ECONNREFUSED
+		}
+		if (ip == other.address || ip == "127.0.0.1" && other == h) && !other.Down {
+			if to := other.service(port); to != nil {
+				return to, nil
+			}
+			return nil, syscall.ECONNREFUSED
 		}
 	}
-	return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ETIMEDOUT}
+	return nil, syscall.ETIMEDOUT
 }
 
 // Step runs the long commands that the hosts know; each ID once.

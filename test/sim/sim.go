@@ -13,6 +13,7 @@ import (
 
 	"github.com/ha-install/ha-install/inventory"
 	"github.com/ha-install/ha-install/provision/host"
+	"github.com/ha-install/ha-install/test/kubeapi"
 )
 
 // When says how much of the call at a Cut takes effect.
@@ -67,6 +68,11 @@ type World struct {
 	vip    string
 	units  map[string]unitKind
 	script map[string]Script
+	etcd   etcdState
+	turn   int // of the balancer
+
+	// API is what all API servers of the cluster serve.
+	API *kubeapi.Server
 }
 
 // Script stands in for a shell script that the product sends, under its exact
@@ -75,7 +81,8 @@ type Script func(h *Host, args []string) ([]byte, error)
 
 // New makes one bare Debian host for each host of the inventory.
 func New(t testing.TB, c *inventory.Cluster) *World {
-	w := &World{t: t, hosts: map[string]*Host{}, counts: map[string]int{}, vip: c.Spec.Endpoint.Host, units: unitKinds(), script: map[string]Script{}}
+	w := &World{t: t, hosts: map[string]*Host{}, counts: map[string]int{}, vip: c.Spec.Endpoint.Host, units: unitKinds(), script: map[string]Script{}, API: kubeapi.New()}
+	control(w.API)
 	for _, ih := range c.Spec.Hosts {
 		w.hosts[ih.Name] = newHost(w, ih)
 	}
@@ -164,3 +171,29 @@ func (h *Host) call(ctx context.Context, name string, writes bool, parts int, pa
 
 // once is the effect of a call that is made whole or not at all.
 func once(f func() error) func(int) error { return func(int) error { return f() } }
+
+// Votes is the member list, one "name role" for each, in the order of joining.
+func (w *World) Votes() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var votes []string
+	for _, m := range w.etcd.members {
+		role := "voter"
+		if m.learner {
+			role = "learner"
+		}
+		votes = append(votes, m.name+" "+role)
+	}
+	return votes
+}
+
+// Broken is what no run may ever do to the members.
+func (w *World) Broken() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	broken := append([]string{}, w.etcd.lostQuorum...)
+	if w.etcd.twoAtOnce {
+		broken = append(broken, "a second learner was asked for")
+	}
+	return broken
+}

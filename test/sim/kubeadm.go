@@ -1,0 +1,212 @@
+package sim
+
+import (
+	"encoding/base64"
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/clientcmd"
+	"sigs.k8s.io/yaml"
+
+	"github.com/ha-install/ha-install/test/kubeapi"
+)
+
+// leaves are the certificates that kubeadm makes. Those with a CA are real
+// ones: the installer, or the simulation itself, uses them.
+var leaves = []struct{ path, ca string }{
+	{"/apiserver", "/ca"}, {"/apiserver-kubelet-client", ""}, {"/apiserver-etcd-client", ""}, {"/front-proxy-client", ""},
+	{"/etcd/server", "/etcd/ca"}, {"/etcd/peer", ""}, {"/etcd/healthcheck-client", "/etcd/ca"},
+}
+
+// Certs is `kubeadm init phase certs all` and kubeconfig: what is there stays.
+func (h *Host) Certs() error {
+	for _, ca := range []string{"/ca", "/etcd/ca", "/front-proxy-ca", "/sa"} {
+		if _, ok := h.Files[pkiDir+ca+".key"]; !ok {
+			h.w.t.Errorf("sim: %s: kubeadm would make %s%s.key by itself", h.name, pkiDir, ca)
+		}
+	}
+	for _, l := range leaves {
+		if _, ok := h.Files[pkiDir+l.path+".crt"]; ok {
+			continue
+		}
+		cert, key := "a certificate", "its key"
+		if l.ca != "" {
+			cert, key = h.issue(pkiDir+l.ca, h.name)
+		}
+		h.Put(pkiDir+l.path+".crt", 0o644, cert)
+		h.Put(pkiDir+l.path+".key", 0o600, key)
+	}
+	for _, name := range []string{"admin", "kubelet", "controller-manager", "scheduler"} {
+		path := "/etc/kubernetes/" + name + ".conf"
+		if _, ok := h.Files[path]; ok {
+			continue
+		}
+		content := "a kubeconfig"
+		if name == "admin" {
+			content = h.kubeconfig(h.issue(pkiDir+"/ca", name, "system:masters"))
+		}
+		h.Put(path, 0o600, content)
+	}
+	return nil
+}
+
+func (h *Host) kubeconfig(cert, key string) string {
+	encode := func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
+	return fmt.Sprintf(`{"apiVersion": "v1", "kind": "Config", "current-context": "c",
+"clusters": [{"name": "c", "cluster": {"server": "https://%s:6443", "certificate-authority-data": %q}}],
+"users": [{"name": "u", "user": {"client-certificate-data": %q, "client-key-data": %q}}],
+"contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}]}`,
+		h.w.vip, encode(string(h.Files[pkiDir+"/ca.crt"].Content)), encode(cert), encode(key))
+}
+
+// Manifests writes the static pods; kubeadm's own init gives etcd no state.
+func (h *Host) Manifests(config string) error {
+	command := []string{"etcd", "--name=" + h.name}
+	document := string(h.Files[config].Content)
+	if _, state, ok := strings.Cut(document, "name: initial-cluster-state\n"); ok && strings.HasPrefix(strings.TrimSpace(state), "value: existing") {
+		command = append(command, "--initial-cluster-state=existing")
+	}
+	for _, component := range []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"} {
+		pod := corev1.Pod{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"}, ObjectMeta: metav1.ObjectMeta{Name: component}}
+		pod.Spec.Containers = []corev1.Container{{Name: component, Image: "registry.k8s.io/" + component + ":v1.36.3", Command: []string{component}}}
+		if component == "etcd" {
+			pod.Spec.Containers[0].Command = command
+		}
+		data, err := yaml.Marshal(pod)
+		if err != nil {
+			return err
+		}
+		h.Put("/etc/kubernetes/manifests/"+component+".yaml", 0o600, string(data))
+	}
+	return nil
+}
+
+// StartKubelet is kubelet-start: the kubelet runs what the manifests say and
+// registers its Node, as soon as there is an API server.
+func (h *Host) StartKubelet() error {
+	h.Put("/var/lib/kubelet/config.yaml", 0o644, "config")
+	h.unit("kubelet.service").Active = true
+	h.startEtcd()
+	h.register()
+	return nil
+}
+
+// register puts the Node and its static pods into the API.
+func (h *Host) register() {
+	if h.w.leader() == nil || !h.active("kubelet.service") {
+		return
+	}
+	labels := map[string]string{}
+	if old := h.w.API.Get("nodes", "", h.name); old == nil {
+		node := corev1.Node{ObjectMeta: metav1.ObjectMeta{Labels: labels}}
+		node.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}
+		h.w.API.Set("nodes", "", h.name, node)
+	}
+	for _, path := range h.under("/etc/kubernetes/manifests") {
+		component := strings.TrimSuffix(path[strings.LastIndex(path, "/")+1:], ".yaml")
+		h.w.API.Set("pods", "kube-system", component+"-"+h.name, corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"tier": "control-plane", "component": component}},
+			Spec:       corev1.PodSpec{NodeName: h.name},
+			Status: corev1.PodStatus{
+				Conditions:        []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}},
+				ContainerStatuses: []corev1.ContainerStatus{{State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}},
+			},
+		})
+	}
+}
+
+// Mark is mark-control-plane, the last act of a master's making.
+func (h *Host) Mark() error {
+	if !h.apiUp() {
+		return h.failure([]string{"kubeadm"}, 1, "the API server does not answer")
+	}
+	h.register()
+	node := h.w.API.Get("nodes", "", h.name)
+	meta := node["metadata"].(kubeapi.Object)
+	labels, _ := meta["labels"].(kubeapi.Object)
+	if labels == nil {
+		labels = kubeapi.Object{}
+	}
+	labels["node-role.kubernetes.io/control-plane"] = ""
+	meta["labels"] = labels
+	h.w.API.Set("nodes", "", h.name, node)
+	return nil
+}
+
+// kubeadmInit is the whole of kubeadm init.
+func (h *Host) kubeadmInit(argv []string) error {
+	ignored := ""
+	if i := slices.Index(argv, "--ignore-preflight-errors"); i > 0 {
+		ignored = argv[i+1]
+	}
+	config := argv[slices.Index(argv, "--config")+1]
+	if len(h.under(etcdDir)) > 0 && !strings.Contains(ignored, "DirAvailable--var-lib-etcd") {
+		return h.failure(argv, 1, "[ERROR DirAvailable--var-lib-etcd]")
+	}
+	if _, ok := h.Files[etcdManifest]; ok && !strings.Contains(ignored, "FileAvailable--etc-kubernetes-manifests-etcd.yaml") {
+		return h.failure(argv, 1, "[ERROR FileAvailable--etc-kubernetes-manifests-etcd.yaml]")
+	}
+	for _, f := range []func() error{h.Certs, func() error { return h.Manifests(config) }, h.StartKubelet, h.Mark} {
+		if err := f(); err != nil {
+			return err
+		}
+	}
+	api := h.w.API
+	api.Set("configmaps", "kube-system", "kubeadm-config", corev1.ConfigMap{Data: map[string]string{"ClusterConfiguration": "clusterName: prod\netcd:\n  local:\n    dataDir: /var/lib/etcd\n"}})
+	for _, name := range []string{"kubelet-config", "kube-proxy", "coredns"} {
+		api.Set("configmaps", "kube-system", name, corev1.ConfigMap{})
+	}
+	api.Set("secrets", "kube-system", "bootstrap-token-abcdef", corev1.Secret{Type: "bootstrap.kubernetes.io/token"})
+	for _, component := range []string{"kube-controller-manager", "kube-scheduler"} {
+		api.Set("leases", "kube-system", component, kubeapi.Object{"spec": kubeapi.Object{"holderIdentity": h.name + "_x", "renewTime": "2999-01-01T00:00:00.000000Z"}})
+	}
+	return nil
+}
+
+// kubeadmJoin is kubeadm join of a worker: with the file for discovery and a
+// token that is in the API.
+func (h *Host) kubeadmJoin(argv []string) error {
+	discovery := string(h.Files["/var/lib/ha-install/kubeadm/discovery.conf"].Content)
+	config, err := clientcmd.Load([]byte(discovery))
+	if err != nil || len(config.Clusters) != 1 {
+		return h.failure(argv, 1, "no discovery file")
+	}
+	found := false
+	for _, name := range h.w.API.Names("secrets") {
+		if id, ok := strings.CutPrefix(name, "kube-system/bootstrap-token-"); ok && strings.Contains(discovery, id+".") {
+			found = true
+		}
+	}
+	if !found || h.w.leader() == nil {
+		return h.failure(argv, 1, "the token is not valid")
+	}
+	h.Put("/etc/kubernetes/kubelet.conf", 0o600, "kubeconfig")
+	for _, cluster := range config.Clusters {
+		h.Put(pkiDir+"/ca.crt", 0o644, string(cluster.CertificateAuthorityData))
+	}
+	return h.StartKubelet()
+}
+
+// Swap puts a staged manifest in place of another one, with the kubelet
+// stopped meanwhile.
+func (h *Host) Swap(staged, at string) error {
+	f, ok := h.Files[staged]
+	if !ok {
+		return h.failure([]string{"mv", staged, at}, 1, "no such file")
+	}
+	h.Files[at] = f
+	delete(h.Files, staged)
+	return h.StartKubelet()
+}
+
+// EtcdCommand is the command line of the etcd that runs; empty when none does.
+func (h *Host) EtcdCommand() []byte {
+	var pod corev1.Pod
+	if h.serving() == nil || yaml.Unmarshal(h.Files[etcdManifest].Content, &pod) != nil {
+		return nil
+	}
+	return []byte(strings.Join(pod.Spec.Containers[0].Command, " ") + "\n")
+}
