@@ -1,0 +1,217 @@
+// Command bench measures `ha-install apply` in the lab, side by side with
+// kubeadm's documented commands by hand, and prints Markdown tables. Absolute
+// figures say little about other machines; the ratio within one run does.
+// What both sides printed is kept in .lab/bench.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/ha-install/ha-install/test/lab"
+)
+
+// clusterName is what the lab's inventory calls its cluster.
+const clusterName = "lab"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	rounds := flag.Int("rounds", 3, "how often each side makes the cluster")
+	quick := flag.Bool("quick", false, "one round of everything: a look, not a measurement")
+	flag.Parse()
+	if *quick {
+		*rounds = 1
+	}
+	if *rounds < 1 || flag.NArg() > 0 {
+		flag.Usage()
+		os.Exit(64)
+	}
+	if err := measure(ctx, *rounds); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// bench is the hosts and the program that are measured.
+type bench struct {
+	lab    *lab.Lab
+	binary string
+	dir    string
+	result result
+}
+
+func measure(ctx context.Context, rounds int) error {
+	l, err := lab.Open()
+	if err != nil {
+		return err
+	}
+	b := &bench{lab: l, binary: program(l), dir: filepath.Join(l.Dir, "bench")}
+	b.result = result{at: time.Now(), machine: machine(), version: lab.DefaultVersion, masters: named(l, "control-plane")}
+	if _, err := os.Stat(b.binary); err != nil {
+		return fmt.Errorf("%w; `make build` makes it", err)
+	}
+	if err := os.MkdirAll(b.dir, 0o700); err != nil {
+		return err
+	}
+	if err := b.fromBare(ctx); err != nil {
+		return err
+	}
+	if err := b.again(ctx, rounds); err != nil {
+		return err
+	}
+	if err := b.pairs(ctx, rounds); err != nil {
+		return err
+	}
+	b.result.markdown(os.Stdout)
+	return nil
+}
+
+// program is the one that `make build` made, or the one that HA_INSTALL_BIN names.
+func program(l *lab.Lab) string {
+	if named := os.Getenv("HA_INSTALL_BIN"); named != "" {
+		return named
+	}
+	return filepath.Join(l.Root, "bin", "ha-install")
+}
+
+// fromBare times the whole way.
+func (b *bench) fromBare(ctx context.Context) error {
+	say("the hosts are made bare")
+	hosts, err := b.lab.Select()
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, h := range hosts {
+		names = append(names, h.Name)
+	}
+	if err := b.lab.Recreate(ctx, names...); err != nil {
+		return err
+	}
+	busy, err := settle(ctx)
+	if err != nil {
+		return err
+	}
+	b.result.bare, err = b.apply(ctx, "bare")
+	if err != nil {
+		return err
+	}
+	say("apply from bare hosts: %s (machine %.0f %% busy before)", seconds(b.result.bare.took), 100*busy)
+	return nil
+}
+
+// again times runs that find nothing to do.
+func (b *bench) again(ctx context.Context, rounds int) error {
+	for i := range rounds {
+		r, err := b.apply(ctx, fmt.Sprintf("again-%d", i+1))
+		if err != nil {
+			return err
+		}
+		for _, s := range spans(r.events, b.result.masters) {
+			if s.changed > 0 {
+				return fmt.Errorf("apply on a finished cluster changed something in the phase %s", s.name)
+			}
+		}
+		b.result.again = append(b.result.again, r.took)
+		say("apply on a finished cluster: %s", seconds(r.took))
+	}
+	return nil
+}
+
+// pairs alternates the two sides on the same prepared hosts.
+func (b *bench) pairs(ctx context.Context, rounds int) error {
+	hand, err := newByHand(ctx, b.lab, b.dir)
+	if err != nil {
+		return err
+	}
+	for i := range rounds {
+		p, err := b.pair(ctx, hand, i+1)
+		if err != nil {
+			return err
+		}
+		b.result.pairs = append(b.result.pairs, p)
+		say("round %d: by hand %s, apply %s, ratio %.2f", i+1, seconds(p.byHand()), seconds(p.apply.whole), p.ratio())
+	}
+	return nil
+}
+
+func (b *bench) pair(ctx context.Context, hand *byHand, round int) (pair, error) {
+	var p pair
+	if err := b.reset(ctx); err != nil {
+		return p, err
+	}
+	if err := hand.prepare(ctx); err != nil {
+		return p, err
+	}
+	if err := b.before(ctx, &p, 0); err != nil {
+		return p, err
+	}
+	log, err := os.Create(filepath.Join(b.dir, fmt.Sprintf("byhand-%d.log", round)))
+	if err != nil {
+		return p, err
+	}
+	defer log.Close()
+	if p.hand, err = hand.run(ctx, log); err != nil {
+		return p, fmt.Errorf("%w; see %s", err, log.Name())
+	}
+	if err := b.reset(ctx); err != nil {
+		return p, err
+	}
+	if err := b.before(ctx, &p, 1); err != nil {
+		return p, err
+	}
+	r, err := b.apply(ctx, fmt.Sprintf("apply-%d", round))
+	if err != nil {
+		return p, err
+	}
+	p.apply, err = clusterPhase(r.events, b.result.masters)
+	return p, err
+}
+
+// before waits for a calm machine and notes how calm it was.
+func (b *bench) before(ctx context.Context, p *pair, side int) (err error) {
+	p.busy[side], err = settle(ctx)
+	p.load[side] = load()
+	return err
+}
+
+func (b *bench) apply(ctx context.Context, name string) (run, error) {
+	log, err := os.Create(filepath.Join(b.dir, name+".json"))
+	if err != nil {
+		return run{}, err
+	}
+	defer log.Close()
+	r, err := runProgram(ctx, b.binary, log, "apply", b.lab.Inventory())
+	b.result.memory = max(b.result.memory, r.memory)
+	return r, err
+}
+
+// reset brings the hosts back to prepared ones without a cluster. It moves
+// aside what a cluster leaves; a bench leaves many, so they are deleted here.
+func (b *bench) reset(ctx context.Context) error {
+	log, err := os.Create(filepath.Join(b.dir, "reset.json"))
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	if _, err := runProgram(ctx, b.binary, log, "reset", b.lab.Inventory(), "--confirm", clusterName); err != nil {
+		return err
+	}
+	for _, name := range b.result.masters {
+		if _, err := b.lab.Exec(ctx, name, "sh", "-c", "rm -rf /var/lib/etcd.ha-install-* /etc/kubernetes.ha-install-*"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func say(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, time.Now().Format(time.TimeOnly)+"  "+format+"\n", args...)
+}

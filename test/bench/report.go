@@ -1,0 +1,108 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+)
+
+// pair is one round: by hand, then by apply, on the same hosts.
+type pair struct {
+	hand  []step
+	apply cluster
+	busy  [2]float64 // of the machine before each
+	load  [2]string
+}
+
+func (p pair) byHand() time.Duration {
+	var whole time.Duration
+	for _, s := range p.hand {
+		whole += s.took
+	}
+	return whole
+}
+
+func (p pair) ratio() float64 { return p.apply.whole.Seconds() / p.byHand().Seconds() }
+
+// result is everything that was measured.
+type result struct {
+	at      time.Time
+	machine string
+	version string
+	bare    run
+	masters []string
+	again   []time.Duration
+	pairs   []pair
+	memory  int64 // bytes, the most of all runs
+}
+
+// markdown writes the tables for the README.
+func (r result) markdown(w io.Writer) {
+	fmt.Fprintf(w, "Measured on %s: %s; lab of two balancers, three masters and a worker, Kubernetes %s.\n\n", r.at.Format(time.DateOnly), r.machine, r.version)
+	var hand, apply, with, ratios []float64
+	for _, p := range r.pairs {
+		hand = append(hand, p.byHand().Seconds())
+		apply = append(apply, p.apply.whole.Seconds())
+		with = append(with, (p.apply.whole + p.apply.secrets).Seconds())
+		ratios = append(ratios, p.ratio())
+	}
+	var again []float64
+	for _, d := range r.again {
+		again = append(again, d.Seconds())
+	}
+	fmt.Fprintln(w, "| | min | median | max | runs |\n|---|---:|---:|---:|---:|")
+	row(w, "Three masters by hand, with kubeadm's documented commands", "%.1f s", hand)
+	row(w, "Three masters by `apply`, quorum proven at each step", "%.1f s", apply)
+	row(w, "Ratio, run by run", "%.2f", ratios)
+	row(w, "`apply` with the making of the CA set, which is part of `kubeadm init`", "%.1f s", with)
+	row(w, "`apply` from bare hosts to a verified cluster", "%.1f s", []float64{r.bare.took.Seconds()})
+	row(w, "`apply` on a finished cluster", "%.1f s", again)
+	row(w, "Memory of `ha-install apply`, the most", "%.0f MiB", []float64{float64(r.memory) / (1 << 20)})
+	r.rounds(w)
+	r.phases(w)
+}
+
+func row(w io.Writer, what, format string, values []float64) {
+	low, middle, high := spread(values)
+	fmt.Fprintf(w, "| %s | "+format+" | "+format+" | "+format+" | %d |\n", what, low, middle, high, len(values))
+}
+
+// spread is the least, the median and the most of at least one value.
+func spread(values []float64) (low, middle, high float64) {
+	sorted := slices.Sorted(slices.Values(values))
+	n := len(sorted)
+	return sorted[0], (sorted[(n-1)/2] + sorted[n/2]) / 2, sorted[n-1]
+}
+
+// rounds shows each pair, step by step, with how busy the machine was before.
+func (r result) rounds(w io.Writer) {
+	fmt.Fprintln(w, "\n| round | way | init | second | third | all | ratio | busy before | load |\n|---:|---|---:|---:|---:|---:|---:|---:|---:|")
+	for i, p := range r.pairs {
+		line := func(way string, steps []step, whole time.Duration, ratio string, side int) {
+			cells := make([]string, 0, len(steps))
+			for _, s := range steps {
+				cells = append(cells, seconds(s.took))
+			}
+			fmt.Fprintf(w, "| %d | %s | %s | %s | %s | %.0f %% | %s |\n",
+				i+1, way, strings.Join(cells, " | "), seconds(whole), ratio, 100*p.busy[side], p.load[side])
+		}
+		line("by hand", p.hand, p.byHand(), "", 0)
+		line("`apply`", p.apply.steps, p.apply.whole, fmt.Sprintf("%.2f", p.ratio()), 1)
+	}
+}
+
+// phases shows where the time went from bare hosts.
+func (r result) phases(w io.Writer) {
+	all := spans(r.bare.events, r.masters)
+	slices.SortStableFunc(all, func(x, y span) int { return cmp.Compare(x.from.UnixNano(), y.from.UnixNano()) })
+	fmt.Fprintln(w, "\n| phase, from bare hosts | hosts | time |\n|---|---:|---:|")
+	for _, s := range all {
+		fmt.Fprintf(w, "| %s | %d | %s |\n", s.name, s.hosts, seconds(s.took()))
+	}
+	fmt.Fprintf(w, "| all, with connecting | | %s |\n", seconds(r.bare.took))
+}
+
+func seconds(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }
