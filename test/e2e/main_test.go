@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"testing"
 	"time"
 
@@ -96,16 +95,6 @@ type document map[string]any
 func (d document) spec() map[string]any { return d["spec"].(map[string]any) }
 
 func (d document) ssh() map[string]any { return d.spec()["ssh"].(map[string]any) }
-
-func (d document) host(t *testing.T, name string) map[string]any {
-	t.Helper()
-	hosts := d.spec()["hosts"].([]any)
-	i := slices.IndexFunc(hosts, func(h any) bool { return h.(map[string]any)["name"] == name })
-	if i < 0 {
-		t.Fatalf("the inventory has no host %s", name)
-	}
-	return hosts[i].(map[string]any)
-}
 
 // writeInventory writes the lab's inventory of the named hosts, edited, and
 // returns its path.

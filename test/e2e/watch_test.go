@@ -4,6 +4,10 @@ package e2e
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
 	"encoding/pem"
 	"io/fs"
 	"os"
@@ -142,16 +146,51 @@ func secretTexts(data []byte) []string {
 // anySecret matches what no log has a reason to hold, whosever it is.
 var anySecret = regexp.MustCompile(`-----BEGIN [A-Z ]*PRIVATE KEY-----|\btoken[:=" ]+[a-z0-9]{6}\.[a-z0-9]{16}\b`)
 
+// secretIn names a secret that the text holds; "" is none.
+func secretIn(text string, secrets []secret) string {
+	for _, s := range secrets {
+		if strings.Contains(text, s.text) {
+			return s.name
+		}
+	}
+	return anySecret.FindString(text)
+}
+
 // wantNoSecret looks through one text.
 func wantNoSecret(t *testing.T, where, text string, secrets []secret) {
 	t.Helper()
-	for _, s := range secrets {
-		if strings.Contains(text, s.text) {
-			t.Errorf("%s holds %s", where, s.name)
+	if name := secretIn(text, secrets); name != "" {
+		t.Errorf("%s holds %.60q", where, name)
+	}
+}
+
+// The search must find what it is made to find, or its silence means nothing.
+func TestSecretsAreFoundWhereTheyAre(t *testing.T) {
+	private, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(private)})
+	conf := "users:\n- user:\n    client-key-data: " + base64.StdEncoding.EncodeToString(key) + "\n"
+	encryption := "keys:\n- name: a\n  secret: " + base64.StdEncoding.EncodeToString(private.D.Bytes()[:32]) + "\n"
+	for what, file := range map[string]string{"a key": string(key), "a kubeconfig": conf, "the key of the encryption": encryption} {
+		texts := secretTexts([]byte(file))
+		if len(texts) != 1 {
+			t.Fatalf("%s: secrets %q, want one", what, texts)
+		}
+		known := []secret{{what, texts[0]}}
+		log := "15:04:05 dumping: " + strings.ReplaceAll(file, "\n", "\n15:04:05 | ")
+		if got := secretIn(log, known); got != what {
+			t.Errorf("%s in a log: found %q", what, got)
+		}
+		if got := secretIn("15:04:05 all is well", known); got != "" {
+			t.Errorf("nothing in a log: found %q", got)
 		}
 	}
-	if m := anySecret.FindString(text); m != "" {
-		t.Errorf("%s holds %.40q", where, m)
+	for _, leak := range []string{"kubeadm join --token=abcdef.0123456789abcdef", "x: -----BEGIN EC PRIVATE KEY-----"} {
+		if secretIn(leak, nil) == "" {
+			t.Errorf("%q: found nothing", leak)
+		}
 	}
 }
 
