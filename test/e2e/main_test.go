@@ -83,9 +83,28 @@ func TestCluster(t *testing.T) {
 		if took := time.Since(began); took > time.Second { // else -run has left it out
 			t.Logf("%-36s %s", part.name, took.Round(100*time.Millisecond))
 		}
+		if !passed {
+			explain(t)
+		}
 		if !passed && part.name != "refusals" {
 			t.Fatalf("%s went wrong: what follows would stand on it", part.name)
 		}
+	}
+}
+
+// lastSteps shows the end of the newest steps' output.
+const lastSteps = `cd /var/lib/ha-install/steps 2>/dev/null || exit 0
+for step in $(ls -t | head -n 2); do echo "== $step"; tail -n 8 "$step/output"; done`
+
+// explain shows what the hosts have to say after a part that went wrong.
+func explain(t *testing.T) {
+	t.Helper()
+	t.Logf("status now:\n%s", ha(t, "status", writeInventory(t, nil, nil)).tail())
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	for _, host := range masters {
+		out, err := theLab.Exec(ctx, host, "sh", "-c", lastSteps)
+		t.Logf("%s, its last steps: %v\n%s", host, err, out)
 	}
 }
 
