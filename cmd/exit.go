@@ -30,7 +30,7 @@ const (
 const exitCodeHelp = `Exit codes:
   0    done, or nothing to do
   1    another error
-  3    the inventory, or what would be made of it, is not valid
+  3    the inventory, or what would be made of it, is not valid, or contradicts the running cluster
   4    preflight found errors; nothing was changed
   5    a host cannot be reached, or is not who it should be
   6    a command on a host (kubeadm, ...) ended with an error
@@ -70,7 +70,7 @@ func exitCode(err error) int {
 		unreachable *provision.UnreachableError
 		step        *kube.StepError
 		quorum      *etcd.QuorumError
-		version     *provision.VersionError
+		conflict    *provision.ConflictError
 		verdict     *verdictError
 	)
 	switch {
@@ -78,7 +78,7 @@ func exitCode(err error) int {
 		return exitUsage
 	case errors.Is(err, context.Canceled):
 		return exitInterrupted
-	case errors.As(err, &bad), errors.As(err, &invalid), errors.As(err, &version):
+	case errors.As(err, &bad), errors.As(err, &invalid), errors.As(err, &conflict):
 		return exitInvalid
 	case errors.As(err, &failure):
 		return exitPreflight

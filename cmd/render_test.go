@@ -86,7 +86,7 @@ func statusOfThree() provision.Status {
 	pods := map[string]string{"etcd": "ready", "kube-apiserver": "ready", "kube-controller-manager": "ready", "kube-scheduler": "ready"}
 	expires := &provision.Expiry{File: "apiserver.crt", NotAfter: time.Now().Add(364*24*time.Hour + time.Hour)}
 	st := provision.Status{
-		Cluster: "prod", Took: "412ms",
+		Cluster: "prod", Took: "412ms", State: etcd.Pass,
 		Quorum: etcd.Verdict{
 			State: etcd.Pass, ClusterID: 0x14bfbf98aabbccdd, LeaderID: memberID(0), LeaderName: "cp-1", Term: 7, Version: "3.6.8", Proven: true,
 			Numbers: etcd.Numbers{Voters: 3, Quorum: 2, Healthy: 3, CanLose: 1},
@@ -107,6 +107,7 @@ func statusOfThree() provision.Status {
 
 func TestRenderStatus(t *testing.T) {
 	sick := statusOfThree()
+	sick.State = etcd.Degraded
 	sick.Quorum.State, sick.Quorum.Numbers = etcd.Degraded, etcd.Numbers{Voters: 3, Quorum: 2, Healthy: 2}
 	sick.Quorum.Members[2].State, sick.Quorum.Members[2].Healthy = etcd.MemberDead, false
 	sick.Hosts[1].Units = map[string]string{"haproxy": "not active", "keepalived": "ok"}

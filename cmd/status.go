@@ -44,8 +44,8 @@ answers within five seconds, also with dead hosts. Its exit code is the verdict.
 		} else {
 			err = renderStatus(c.OutOrStdout(), st)
 		}
-		if err == nil && st.Quorum.State != etcd.Pass {
-			err = &saidError{&verdictError{st.Quorum.State}}
+		if err == nil && st.State != etcd.Pass {
+			err = &saidError{&verdictError{st.State}}
 		}
 		return err
 	}
@@ -79,7 +79,7 @@ func renderStatus(out io.Writer, st provision.Status) error {
 			fmt.Fprintf(out, "  %s\n", indent(p))
 		}
 	}
-	_, err := fmt.Fprintf(out, "\n%s  (%s)\n", st.Quorum.State, st.Took)
+	_, err := fmt.Fprintf(out, "\n%s  (%s)\n", st.State, st.Took)
 	return err
 }
 

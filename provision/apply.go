@@ -22,8 +22,8 @@ type apply struct {
 	*Site
 	bundle  *bundle.Bundle // nil when software is found installed
 	secrets *secrets       // filled by the phase "secrets"
-	first   inventory.Host // where the cluster begins, or began
-	exists  bool           // an etcd member or its manifest was found on a master
+	facts   map[string]hostFacts
+	beginning
 }
 
 // Apply brings the hosts to what the inventory says: from bare hosts to a
@@ -43,38 +43,62 @@ func Apply(ctx context.Context, s *Site, run *phase.Runner) error {
 	if err := a.findFirst(ctx); err != nil {
 		return err
 	}
-	if err := a.sameVersion(ctx); err != nil {
-		return err
-	}
 	return run.Run(ctx, a.stages())
 }
 
 func (a *apply) stages() []phase.Stage {
 	c := a.Cluster
-	all, masters, workers := c.Spec.Hosts, c.ControlPlanes(), c.Workers()
-	nodes := c.Nodes()
-	stages := []phase.Stage{
-		phase.One(a.preflight()),
+	all, masters, workers, balancers := c.Spec.Hosts, c.ControlPlanes(), c.Workers(), c.Balancers()
+	running, bare := a.divide(c.Nodes())
+	stages := []phase.Stage{phase.One(a.preflight())}
+	if a.established {
+		stages = append(stages, phase.One(a.agree()))
+	}
+	stages = append(stages,
 		phase.AtOnce(all, a.claim),
 		phase.Together(phase.AtOnce(all, a.software), phase.One(a.makeSecrets())),
-		phase.AtOnce(nodes, a.configure),
-		phase.AtOnce(nodes, a.images),
+		phase.AtOnce(bare, a.configure),
+		phase.InTurn(running, a.reconfigure),
+		phase.AtOnce(c.Nodes(), a.images),
 		phase.AtOnce(masters, a.pushSecrets),
-		phase.InTurn(c.Balancers(), a.balance),
-		phase.Together(phase.One(a.initialise()), phase.AtOnce(a.joiners(), a.prepare)),
-		phase.InTurn(a.joiners(), a.join),
+		phase.AtOnce(masters, a.enrol),
+		phase.AtOnce(append(workers, balancers...), a.enrol),
+		phase.InTurn(balancers, a.balance),
+	)
+	if !a.established {
+		stages = append(stages,
+			phase.Together(phase.One(a.initialise()), phase.AtOnce(a.joiners(), a.prepare)),
+			phase.One(a.establish(a.first)))
+	} else {
+		stages = append(stages, phase.AtOnce(a.joiners(), a.prepare))
 	}
+	stages = append(stages,
+		phase.InTurn(a.joiners(), a.join),
+		phase.AtOnce(masters, a.establish))
 	if len(masters) >= hardenFrom {
 		stages = append(stages, phase.One(a.rememberExisting()), phase.InTurn(masters, a.harden))
 	}
 	return append(stages,
 		phase.One(a.network()),
 		phase.AtOnce(workers, a.joinWorker),
-		phase.AtOnce(nodes, a.labels),
+		phase.AtOnce(c.Nodes(), a.labels),
 		phase.One(a.sweepTokens()),
 		phase.One(a.verify()),
 		phase.One(a.dataPath()),
 	)
+}
+
+// divide parts the hosts that run a kubelet from those that do not yet: the
+// first are changed one at a time.
+func (a *apply) divide(nodes []inventory.Host) (running, bare []inventory.Host) {
+	for _, h := range nodes {
+		if a.facts[h.Name].node {
+			running = append(running, h)
+		} else {
+			bare = append(bare, h)
+		}
+	}
+	return running, bare
 }
 
 func (a *apply) openBundle() error {
@@ -93,13 +117,14 @@ func (a *apply) openBundle() error {
 	return nil
 }
 
-// joiners are the masters other than the first, in the inventory's order.
+// joiners are the masters that join, or have joined: all but the one that the
+// cluster is made on, and all of them once it is established.
 func (a *apply) joiners() []inventory.Host {
-	var rest []inventory.Host
+	var joiners []inventory.Host
 	for _, h := range a.Cluster.ControlPlanes() {
-		if h.Name != a.first.Name {
-			rest = append(rest, h)
+		if a.established || h.Name != a.first.Name {
+			joiners = append(joiners, h)
 		}
 	}
-	return rest
+	return joiners
 }

@@ -4,14 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"path"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/yaml"
 
 	"github.com/ha-install/ha-install/inventory"
 	"github.com/ha-install/ha-install/provision/host"
@@ -26,72 +23,6 @@ const (
 
 	apiServerManifest = kube.ManifestDir + "/kube-apiserver.yaml"
 )
-
-// findFirst decides where the cluster begins: on the first master that already
-// has etcd, else on the first of the inventory. No master is special later.
-func (a *apply) findFirst(ctx context.Context) error {
-	masters := a.Cluster.ControlPlanes()
-	has := make([]bool, len(masters))
-	err := a.onAll(ctx, masters, func(ctx context.Context, ih inventory.Host, h host.Host) error {
-		seen, err := h.Stat(ctx, etcdManifest, etcdMember)
-		for i := range masters {
-			if masters[i].Name == ih.Name {
-				has[i] = len(seen) > 0
-			}
-		}
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	a.first = masters[0]
-	for i, h := range masters {
-		if has[i] {
-			a.first, a.exists = h, true
-			break
-		}
-	}
-	return nil
-}
-
-// VersionError is an inventory whose version is not the one that runs.
-type VersionError struct{ Host, Runs, Wanted string }
-
-func (e *VersionError) Error() string {
-	return fmt.Sprintf("%s runs Kubernetes %s, the inventory wants %s\napply does not change the version of a running cluster: that is an upgrade\nset spec.kubernetes.version to %s to go on with what runs", e.Host, e.Runs, e.Wanted, e.Runs)
-}
-
-// sameVersion refuses to bring another version's software to hosts that
-// already run a control plane: that is an upgrade, with an order of its own.
-func (a *apply) sameVersion(ctx context.Context) error {
-	return a.onAll(ctx, a.Cluster.ControlPlanes(), func(ctx context.Context, ih inventory.Host, h host.Host) error {
-		manifest, err := h.ReadFile(ctx, apiServerManifest)
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		runs, err := imageVersion(manifest)
-		if err == nil && runs != a.Cluster.Spec.Kubernetes.Version {
-			err = &VersionError{Host: ih.Name, Runs: runs, Wanted: a.Cluster.Spec.Kubernetes.Version}
-		}
-		return err
-	})
-}
-
-// imageVersion is the tag of a static pod's image.
-func imageVersion(manifest []byte) (string, error) {
-	var pod corev1.Pod
-	if err := yaml.Unmarshal(manifest, &pod); err != nil {
-		return "", fmt.Errorf("%s: %w", apiServerManifest, err)
-	}
-	if len(pod.Spec.Containers) != 1 {
-		return "", fmt.Errorf("%s: %d containers, want one", apiServerManifest, len(pod.Spec.Containers))
-	}
-	image := pod.Spec.Containers[0].Image
-	return image[strings.LastIndex(image, ":")+1:], nil
-}
 
 // initialise runs kubeadm init on the first master. kubeadm init takes up what
 // is already there (certificates, kubeconfigs, a running etcd), so a first run
@@ -120,7 +51,12 @@ func (a *apply) initialise() phase.Phase {
 				return err
 			}
 			args := []string{"--config", kube.InitConfig, "--skip-token-print", "--skip-certificate-key-print"}
-			if a.exists {
+			// Asked anew: an earlier try of this run may have begun it.
+			facts, err := readFacts(ctx, h)
+			if err != nil {
+				return err
+			}
+			if facts.etcd {
 				args = append(args, "--ignore-preflight-errors", strings.Join(append(resumeIgnores(), a.Cluster.Spec.Preflight.IgnoreErrors...), ","))
 			}
 			return kube.Kubeadm(ctx, h, "init", sayIn(ctx), args...)

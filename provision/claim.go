@@ -20,33 +20,68 @@ const (
 
 var errNotOurs = errors.New("not a host of this cluster")
 
-// marker says which cluster a host belongs to. It is written before anything
-// else, so that what a broken run leaves is never taken for another cluster's.
+// marker says which cluster a host belongs to. Its name is written before
+// anything else, so that what a broken run leaves is never taken for another
+// cluster's; the rest when it has become true.
 type marker struct {
 	Cluster string `json:"cluster"`
+	// CASHA256 is the fingerprint of the cluster's CA set: two clusters may
+	// bear the same name.
+	CASHA256 string `json:"caSHA256,omitempty"`
+	// Established says that the cluster was up with this host in it. An API
+	// that does not answer is then a cluster that is down, never one to be made.
+	Established bool `json:"established,omitempty"`
 }
 
-// claim writes the marker.
+// claim writes the cluster's name on a host.
 func (a *apply) claim(ih inventory.Host) phase.Phase {
+	return a.mark("claim", ih, func() marker { return marker{Cluster: a.Cluster.Metadata.Name} })
+}
+
+// enrol writes the CA's fingerprint on a host.
+func (a *apply) enrol(ih inventory.Host) phase.Phase {
+	return a.mark("enrol", ih, func() marker {
+		return marker{Cluster: a.Cluster.Metadata.Name, CASHA256: a.secrets.ca.Fingerprint()}
+	})
+}
+
+// establish notes on a master that it has been part of a working cluster.
+func (a *apply) establish(ih inventory.Host) phase.Phase {
+	return a.mark("establish", ih, func() marker {
+		return marker{Cluster: a.Cluster.Metadata.Name, CASHA256: a.secrets.ca.Fingerprint(), Established: true}
+	})
+}
+
+// mark brings a host's marker up to what is known; what was noted before stays.
+func (a *apply) mark(name string, ih inventory.Host, known func() marker) phase.Phase {
+	wanted := func(ctx context.Context) (host.Host, marker, bool, error) {
+		h, err := a.host(ih.Name)
+		if err != nil {
+			return nil, marker{}, false, err
+		}
+		seen, err := readMarker(ctx, h)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, marker{}, false, err
+		}
+		m := known()
+		if m.CASHA256 == "" {
+			m.CASHA256 = seen.CASHA256
+		}
+		m.Established = m.Established || seen.Established
+		return h, m, m == seen, nil
+	}
 	return phase.Phase{
-		Name: "claim", Host: ih.Name,
+		Name: name, Host: ih.Name,
 		Done: func(ctx context.Context) (bool, error) {
-			h, err := a.host(ih.Name)
-			if err != nil {
-				return false, err
-			}
-			m, err := readMarker(ctx, h)
-			if errors.Is(err, fs.ErrNotExist) {
-				return false, nil
-			}
-			return m.Cluster == a.Cluster.Metadata.Name, err
+			_, _, same, err := wanted(ctx)
+			return same, err
 		},
 		Do: func(ctx context.Context) error {
-			h, err := a.host(ih.Name)
+			h, m, _, err := wanted(ctx)
 			if err != nil {
 				return err
 			}
-			content, err := json.Marshal(marker{Cluster: a.Cluster.Metadata.Name})
+			content, err := json.Marshal(m)
 			if err != nil {
 				return err
 			}

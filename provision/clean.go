@@ -2,6 +2,7 @@ package provision
 
 import (
 	"context"
+	"errors"
 
 	"github.com/ha-install/ha-install/provision/host"
 	"github.com/ha-install/ha-install/provision/kube"
@@ -34,7 +35,10 @@ func cleanNode(ctx context.Context, h host.Host) error {
 		return err
 	}
 	if _, err := h.MoveAside(ctx, kube.EtcdDir); err != nil {
-		return err
+		// A disk of its own is mounted there: what it holds is moved within it.
+		if _, within := h.MoveAside(ctx, etcdMember); within != nil {
+			return errors.Join(err, within)
+		}
 	}
 	return runAll(ctx, h, []string{"sh", "-c", leftovers})
 }

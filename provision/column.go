@@ -152,7 +152,9 @@ func (a *apply) addMember(ctx context.Context, ih inventory.Host) error {
 	if err != nil {
 		return err
 	}
-	learner, err := a.members.AddLearner(ctx, op.PeerURL, ih.Name)
+	adding, cancel := context.WithTimeout(ctx, etcd.PreGateBudget)
+	defer cancel()
+	learner, err := a.members.AddLearner(adding, op.PeerURL, ih.Name)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io/fs"
 	"path"
 	"slices"
@@ -41,6 +42,9 @@ func (a *apply) configure(ih inventory.Host) phase.Phase {
 			if err != nil {
 				return err
 			}
+			if err := testContainerd(ctx, h, files); err != nil {
+				return err
+			}
 			if err := putFiles(ctx, h, files); err != nil {
 				return err
 			}
@@ -58,6 +62,18 @@ func (a *apply) configure(ih inventory.Host) phase.Phase {
 	}
 }
 
+// reconfigure is configure for a host that runs a kubelet: in turn, and the
+// next one only when this one is as well as it was.
+func (a *apply) reconfigure(ih inventory.Host) phase.Phase {
+	p := a.configure(ih)
+	p.Gate = []phase.Check{a.kubeletHealthy(ih)}
+	if ih.Role == inventory.RoleControlPlane && a.established {
+		p.Gate = append(p.Gate, a.columnRuns(ih))
+	}
+	p.GateTimeout = restartGate
+	return p
+}
+
 func (a *apply) nodeFiles(ih inventory.Host) (host.Host, []host.File, error) {
 	h, err := a.host(ih.Name)
 	if err != nil {
@@ -65,6 +81,25 @@ func (a *apply) nodeFiles(ih inventory.Host) (host.Host, []host.File, error) {
 	}
 	rendered, err := templates.HostFiles(a.Cluster, ih)
 	return h, hostFiles(rendered), err
+}
+
+// testContainerd has containerd itself read its new configuration before it
+// takes the place of the old one.
+func testContainerd(ctx context.Context, h host.Host, files []host.File) error {
+	for _, f := range files {
+		if f.Path != templates.ContainerdConfigPath {
+			continue
+		}
+		f.Path += ".candidate"
+		if _, err := h.Upload(ctx, f); err != nil {
+			return err
+		}
+		if _, err := h.Run(ctx, host.Command{Argv: []string{"containerd", "--config", f.Path, "config", "dump"}}); err != nil {
+			return fmt.Errorf("containerd refuses its new configuration, the old one stays: %w", err)
+		}
+		return runAll(ctx, h, []string{"rm", "-f", f.Path})
+	}
+	return nil
 }
 
 func hostFiles(rendered []templates.File) []host.File {

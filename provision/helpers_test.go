@@ -186,6 +186,16 @@ func sameSecret(p string) string {
 		return "of the CA set"
 	case p == templates.EncryptionConfigPath:
 		return "the encryption key"
+	case p == markerFile:
+		return "the cluster's marker"
 	}
 	return ""
+}
+
+// withoutCA is the inventory of a cluster that keeps its CA set: a run that
+// made another one would make one of its own.
+func withoutCA(c *inventory.Cluster) *inventory.Cluster {
+	without := *c
+	without.Spec.PKI.Directory = ""
+	return &without
 }

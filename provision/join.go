@@ -50,6 +50,9 @@ func (a *apply) join(ih inventory.Host) phase.Phase {
 			return a.finishColumn(ctx, ih)
 		},
 		Undo: func(ctx context.Context) error {
+			if err := a.awaitColumnStep(ctx, ih); err != nil {
+				return err
+			}
 			found, err := a.examineJoiner(ctx, ih)
 			if err != nil || found.voter() || found.action() == joinFresh {
 				return err
@@ -153,7 +156,9 @@ func (a *apply) joinAnew(ctx context.Context, ih inventory.Host, found joinFacts
 // moved aside, never deleted.
 func (a *apply) takeBack(ctx context.Context, ih inventory.Host, found joinFacts) error {
 	if found.member != nil {
-		if err := a.members.Remove(ctx, found.member.ID); err != nil {
+		removing, cancel := context.WithTimeout(ctx, etcd.PreGateBudget)
+		defer cancel()
+		if err := a.members.Remove(removing, found.member.ID); err != nil {
 			return fmt.Errorf("removing learner %s: %w", found.member.ID, err)
 		}
 	}

@@ -129,7 +129,7 @@ func afterReset(w *sim.World, c *inventory.Cluster) string {
 		kept := map[string]bool{}
 		for p, f := range h.Files {
 			for _, gone := range []string{"/etc/kubernetes/", "/var/lib/etcd/", "/var/lib/kubelet/", markerFile} {
-				if strings.HasPrefix(p, gone) {
+				if strings.HasPrefix(p, gone) && !strings.Contains(p, ".ha-install-") {
 					bad = append(bad, ih.Name+" still has "+p)
 				}
 			}

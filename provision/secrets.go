@@ -1,6 +1,7 @@
 package provision
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -83,14 +84,61 @@ func (a *apply) findSecrets(ctx context.Context) (*secrets, error) {
 		if err != nil {
 			return nil, onHost(ih.Name, err)
 		}
-		if found != nil && found.ca.Fingerprint() != s.ca.Fingerprint() {
-			return nil, fmt.Errorf("%s and %s have different cluster CAs; one of them belongs to another cluster", at, ih.Name)
+		if found != nil {
+			if err := sameSecrets(at, ih.Name, found, s); err != nil {
+				return nil, err
+			}
 		}
 		if found == nil {
 			found, at = s, ih.Name
 		}
 	}
-	return found, nil
+	return found, a.givenAgrees(ctx, found)
+}
+
+// sameSecrets refuses to choose between two masters: whichever were
+// overwritten, something could no longer be read.
+func sameSecrets(one, other string, a, b *secrets) error {
+	switch {
+	case a.ca.Fingerprint() != b.ca.Fingerprint():
+		return &ConflictError{
+			What: fmt.Sprintf("%s and %s have different CA sets", one, other),
+			Why:  "one of them belongs to another cluster, or its keys were changed by hand",
+			Run:  "put the cluster's own files into " + kube.PKIDir + " on both, then apply again",
+		}
+	case !bytes.Equal(a.encryption, b.encryption):
+		return &ConflictError{
+			What: fmt.Sprintf("%s and %s encrypt Secrets with different keys", one, other),
+			Why:  "what one of them writes, the other cannot read; apply overwrites neither",
+			Run:  "make " + templates.EncryptionConfigPath + " equal on all masters, then apply again",
+		}
+	}
+	return nil
+}
+
+// givenAgrees refuses a CA set in the inventory that is not the one in force:
+// apply does not exchange the CA of a cluster.
+func (a *apply) givenAgrees(ctx context.Context, found *secrets) error {
+	if found == nil || a.Cluster.Spec.PKI.Directory == "" {
+		return nil
+	}
+	given, err := a.givenOrNewCA()
+	if err != nil {
+		return err
+	}
+	switch {
+	case given.Fingerprint() == found.ca.Fingerprint():
+		return nil
+	case !a.established: // half made: what an earlier run has put on the masters counts
+		phase.Tell(ctx, "the masters hold another CA set than "+a.Cluster.Spec.PKI.Directory+", from an earlier run; it is kept")
+		return nil
+	default:
+		return &ConflictError{
+			What: "the CA set in " + a.Cluster.Spec.PKI.Directory + " is not the one of the cluster",
+			Why:  fmt.Sprintf("the masters have %.12s, spec.pki.directory has %.12s", found.ca.Fingerprint(), given.Fingerprint()),
+			Run:  "take spec.pki.directory out of the inventory, or give the cluster's own files",
+		}
+	}
 }
 
 func readSecrets(ctx context.Context, h host.Reader, cluster string) (*secrets, error) {

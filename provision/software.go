@@ -25,15 +25,18 @@ func (a *apply) software(ih inventory.Host) phase.Phase {
 		Name: "software", Host: ih.Name,
 		Done: func(ctx context.Context) (bool, error) {
 			missing, err := a.missingSoftware(ctx, ih)
+			if len(missing.others) > 0 {
+				phase.Tell(ctx, fmt.Sprintf("%s: left as they are, although the bundle has others: %s", ih.Name, strings.Join(missing.others, ", ")))
+			}
 			return err == nil && missing.empty(), err
 		},
 		Do: func(ctx context.Context) error {
-			if a.bundle == nil {
-				return fmt.Errorf("the inventory says that software is installed (spec.software.source), but it is not all there")
-			}
 			missing, err := a.missingSoftware(ctx, ih)
 			if err != nil {
 				return err
+			}
+			if a.bundle == nil {
+				return fmt.Errorf("the inventory says that software is installed (spec.software.source), but the host does not have %s", strings.Join(missing.tools, ", "))
 			}
 			h, err := a.host(ih.Name)
 			if err != nil {
@@ -56,6 +59,9 @@ type missing struct {
 	packages []bundle.Item
 	binaries []bundle.Item
 	tools    []string // with software.source installed: what was not found
+	// others are binaries of a running node that differ from the bundle's.
+	// They stay: exchanging what runs is an upgrade, one host at a time.
+	others []string
 }
 
 func (m missing) empty() bool { return len(m.packages)+len(m.binaries)+len(m.tools) == 0 }
@@ -92,7 +98,12 @@ func (a *apply) missingSoftware(ctx context.Context, ih inventory.Host) (missing
 				m.packages = append(m.packages, item)
 			}
 		case bundle.KindBinary, bundle.KindCNIPlugin:
-			if at, ok := seen[item.Dest]; !ok || at.Sum != item.SHA256 || at.Mode.Perm() != fs.FileMode(item.Mode) {
+			at, ok := seen[item.Dest]
+			switch same := at.Sum == item.SHA256 && at.Mode.Perm() == fs.FileMode(item.Mode); {
+			case ok && same:
+			case ok && a.facts[ih.Name].node:
+				m.others = append(m.others, item.Dest)
+			default:
 				m.binaries = append(m.binaries, item)
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"path"
+	"strings"
 	"sync"
 	"time"
 
@@ -30,6 +31,7 @@ type Status struct {
 	Cluster   string       `json:"cluster"`
 	At        time.Time    `json:"at"`
 	Took      string       `json:"took"`
+	State     etcd.State   `json:"state"` // of everything: quorum that is PASS with problems beside it is DEGRADED
 	Quorum    etcd.Verdict `json:"quorum"`
 	Endpoint  Endpoint     `json:"endpoint"`
 	Hosts     []HostStatus `json:"hosts"`
@@ -74,6 +76,9 @@ type Expiry struct {
 
 const ok = "ok"
 
+// certificateWarning is how long before its end a certificate is a problem.
+const certificateWarning = 30 * 24 * time.Hour
+
 // TakeStatus looks at everything at once and changes nothing. What does not
 // answer is part of the answer: it never fails.
 func TakeStatus(ctx context.Context, s *Site) Status {
@@ -92,6 +97,9 @@ func TakeStatus(ctx context.Context, s *Site) Status {
 	wg.Go(func() { s.askLeaders(asked, &st) })
 	wg.Wait()
 	s.addNodes(looking, &st)
+	if st.State = st.Quorum.State; st.State == etcd.Pass && len(st.Problems()) > 0 {
+		st.State = etcd.Degraded
+	}
 	st.Took = time.Since(began).Round(time.Millisecond).String()
 	return st
 }
@@ -270,6 +278,18 @@ func (st Status) Problems() []string {
 				add("%s: %s: %s", h.Name, unit, h.Units[unit])
 			}
 		}
+	}
+	masters := 0
+	for _, h := range st.Hosts {
+		if h.Role == inventory.RoleControlPlane {
+			masters++
+		}
+		if h.Expires != nil && time.Until(h.Expires.NotAfter) < certificateWarning {
+			add("%s: certificate %s runs out at %s", h.Name, h.Expires.File, h.Expires.NotAfter.UTC().Format(time.DateTime))
+		}
+	}
+	if n := len(st.Endpoint.Backends); st.Endpoint.Err == "" && n < masters {
+		add("endpoint %s: %d of %d masters answer there: %s", st.Endpoint.Address, n, masters, strings.Join(st.Endpoint.Backends, ", "))
 	}
 	if st.Endpoint.Err != "" {
 		add("endpoint %s: %s", st.Endpoint.Address, st.Endpoint.Err)

@@ -134,7 +134,7 @@ func (a *apply) sweepTokens() phase.Phase {
 			if err != nil {
 				return false, err
 			}
-			if n, err := client.CountTokens(ctx); err != nil || n > 0 {
+			if n, err := client.CountTokens(ctx, templates.InitTokenDescription); err != nil || n > 0 {
 				return false, err
 			}
 			var left atomic.Bool
@@ -152,7 +152,7 @@ func (a *apply) sweepTokens() phase.Phase {
 			if err != nil {
 				return err
 			}
-			if err := client.DeleteTokens(ctx); err != nil {
+			if err := client.DeleteTokens(ctx, templates.InitTokenDescription); err != nil {
 				return err
 			}
 			return a.onAll(ctx, a.Cluster.Workers(), func(ctx context.Context, _ inventory.Host, h host.Host) error {

@@ -18,6 +18,9 @@ import (
 // making and that nothing uses: joins get their own, just in time.
 const bootstrapTokenTTL = time.Minute
 
+// InitTokenDescription marks that token.
+const InitTokenDescription = "made by kubeadm init and not used"
+
 // Init says what differs between one `kubeadm init` (or one of its phases) and another.
 type Init struct {
 	// EtcdExisting makes etcd refuse to start on an empty data directory. Set
@@ -124,7 +127,7 @@ func initConfiguration(c *inventory.Cluster, h inventory.Host, o Init) (map[stri
 	m, err := toMap(&v1beta4.InitConfiguration{
 		TypeMeta: typeMeta("InitConfiguration"),
 		BootstrapTokens: []bootstraptokenv1.BootstrapToken{{
-			Description: "made by kubeadm init and not used",
+			Description: InitTokenDescription,
 			TTL:         &metav1.Duration{Duration: bootstrapTokenTTL},
 		}},
 		NodeRegistration: nodeRegistration(c, h),

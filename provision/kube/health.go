@@ -2,8 +2,8 @@ package kube
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"time"
@@ -173,11 +173,10 @@ func KubeletHealthz(ctx context.Context, d Dialer) error {
 	if err != nil {
 		return err
 	}
-	if err := resp.Body.Close(); err != nil {
-		return err
-	}
+	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return errors.New(resp.Status)
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, 200)) // more than the status is a courtesy
+		return fmt.Errorf("%s: %s", resp.Status, strings.TrimSpace(string(text)))
 	}
 	return nil
 }

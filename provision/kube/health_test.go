@@ -190,7 +190,7 @@ func TestKubeletHealthz(t *testing.T) {
 		t.Errorf("dialled %s", d.asked)
 	}
 	code, text = http.StatusInternalServerError, "PLEG is not healthy"
-	wantError(t, KubeletHealthz(t.Context(), d), "kubelet: 500 Internal Server Error: PLEG is not healthy")
+	wantError(t, KubeletHealthz(t.Context(), d), "500 Internal Server Error: PLEG is not healthy")
 	server.Close()
-	wantError(t, KubeletHealthz(t.Context(), d), "kubelet: ")
+	wantError(t, KubeletHealthz(t.Context(), d), "refused")
 }

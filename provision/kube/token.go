@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,6 +17,9 @@ import (
 // joinGroup is the group that kubeadm's RBAC rules let read the cluster's
 // configuration and ask for a kubelet certificate.
 const joinGroup = "system:bootstrappers:kubeadm:default-node-token"
+
+// tokenDescription marks our bootstrap tokens.
+const tokenDescription = "made by ha-install for one join"
 
 // tokenAlphabet is what kubeadm's token pattern allows.
 const tokenAlphabet = "abcdefghijklmnopqrstuvwxyz0123456789"
@@ -35,7 +39,7 @@ func (c *Client) CreateToken(ctx context.Context, ttl time.Duration) (string, er
 			bootstrapapi.BootstrapTokenExpirationKey:       time.Now().UTC().Add(ttl).Format(time.RFC3339),
 			bootstrapapi.BootstrapTokenUsageAuthentication: "true",
 			bootstrapapi.BootstrapTokenExtraGroupsKey:      joinGroup,
-			bootstrapapi.BootstrapTokenDescriptionKey:      "made by ha-install for one join",
+			bootstrapapi.BootstrapTokenDescriptionKey:      tokenDescription,
 		},
 	}, metav1.CreateOptions{})
 	if err != nil {
@@ -54,30 +58,35 @@ func (c *Client) DeleteToken(ctx context.Context, token string) error {
 	return nil
 }
 
-// bootstrapTokens lists every bootstrap token in the cluster: ours, and the
-// one that kubeadm init makes whether it is wanted or not.
-func (c *Client) bootstrapTokens(ctx context.Context) (*corev1.SecretList, error) {
+// bootstrapTokens lists the bootstrap tokens that are ours, and those with the
+// given descriptions. What others made for joins of their own stays.
+func (c *Client) bootstrapTokens(ctx context.Context, descriptions []string) (*corev1.SecretList, error) {
 	list, err := c.CoreV1().Secrets(metav1.NamespaceSystem).List(ctx, metav1.ListOptions{
 		FieldSelector: "type=" + string(bootstrapapi.SecretTypeBootstrapToken),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("listing bootstrap tokens: %w", err)
 	}
+	list.Items = slices.DeleteFunc(list.Items, func(s corev1.Secret) bool {
+		description := string(s.Data[bootstrapapi.BootstrapTokenDescriptionKey])
+		return description != tokenDescription && !slices.Contains(descriptions, description)
+	})
 	return list, nil
 }
 
-// CountTokens counts the bootstrap tokens in the cluster.
-func (c *Client) CountTokens(ctx context.Context) (int, error) {
-	list, err := c.bootstrapTokens(ctx)
+// CountTokens counts the bootstrap tokens that DeleteTokens would delete.
+func (c *Client) CountTokens(ctx context.Context, descriptions ...string) (int, error) {
+	list, err := c.bootstrapTokens(ctx, descriptions)
 	if err != nil {
 		return 0, err
 	}
 	return len(list.Items), nil
 }
 
-// DeleteTokens deletes every bootstrap token in the cluster.
-func (c *Client) DeleteTokens(ctx context.Context) error {
-	list, err := c.bootstrapTokens(ctx)
+// DeleteTokens deletes the bootstrap tokens that CreateToken made, and those
+// with the given descriptions.
+func (c *Client) DeleteTokens(ctx context.Context, descriptions ...string) error {
+	list, err := c.bootstrapTokens(ctx, descriptions)
 	if err != nil {
 		return err
 	}

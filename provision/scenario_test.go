@@ -1,0 +1,231 @@
+package provision
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ha-install/ha-install/inventory"
+	"github.com/ha-install/ha-install/provision/etcd"
+	"github.com/ha-install/ha-install/provision/kube"
+	"github.com/ha-install/ha-install/test/sim"
+)
+
+// running is a world in which apply has come to its end.
+func running(t *testing.T, w *sim.World, c *inventory.Cluster, dir string) {
+	t.Helper()
+	if _, err := applyAll(context.Background(), w, c, dir, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestApplyJoinsWhatIsAddedToTheInventory(t *testing.T) {
+	t.Parallel()
+	three, dirs := testCluster(t), baseDirs(t)
+	five := testCluster(t)
+	for i, role := range []inventory.Role{inventory.RoleControlPlane, inventory.RoleControlPlane, inventory.RoleWorker} {
+		name := []string{"cp-4", "cp-5", "w-2"}[i]
+		address := fmt.Sprintf("198.51.100.%d", 40+i)
+		five.Spec.Hosts = append(five.Spec.Hosts, inventory.Host{Name: name, Address: address, InternalAddress: address, Role: role})
+	}
+	w := newWorld(t, five)
+	running(t, w, three, dirs[0])
+	ca := fingerprintOn(w.Host("cp-1"))
+	running(t, w, withoutCA(five), dirs[1])
+	want := []string{"cp-1 voter", "cp-2 voter", "cp-3 voter", "cp-4 voter", "cp-5 voter"}
+	if diff := cmp.Diff(want, w.Votes()); diff != "" {
+		t.Errorf("members (-want +got):\n%s", diff)
+	}
+	for _, name := range []string{"cp-4", "cp-5"} {
+		if fingerprintOn(w.Host(name)) != ca {
+			t.Errorf("%s does not have the cluster's CA set", name)
+		}
+	}
+	if nodes := w.API.Names("nodes"); !slices.Contains(nodes, "/w-2") {
+		t.Errorf("nodes: %q", nodes)
+	}
+	if bad := append(w.Broken(), w.Lost()...); len(bad) > 0 {
+		t.Errorf("%q", bad)
+	}
+}
+
+// TestApplyRefuses has a cluster in trouble: apply must say so, and must not
+// touch the members or anybody's data.
+func TestApplyRefuses(t *testing.T) {
+	rows := []struct {
+		name   string
+		change func(*sim.World, *inventory.Cluster)
+		wait   time.Duration // how long apply may wait for better times
+		want   string
+	}{
+		{"a ghost voter", func(w *sim.World, _ *inventory.Cluster) { w.AddGhost("198.51.100.99") }, 20 * time.Second, "ghost voter"},
+		{"a voter that lost its data", func(w *sim.World, _ *inventory.Cluster) {
+			delete(w.Host("cp-3").Files, etcdMember+"/id")
+			w.Host("cp-3").Units["kubelet.service"].Active = false
+		}, 3 * time.Second, ""},
+		{"a master that was set up anew", func(w *sim.World, c *inventory.Cluster) { w.Wipe(c, "cp-2") }, 3 * time.Second, ""},
+		{"the first master was set up anew", func(w *sim.World, c *inventory.Cluster) { w.Wipe(c, "cp-1") }, 3 * time.Second, ""},
+		{"all kubelets are stopped", func(w *sim.World, c *inventory.Cluster) {
+			for _, ih := range c.ControlPlanes() {
+				w.Host(ih.Name).Units["kubelet.service"].Active = false
+			}
+		}, 3 * time.Second, "there is no quorum"},
+		{"two of three kubelets are stopped", func(w *sim.World, _ *inventory.Cluster) {
+			w.Host("cp-1").Units["kubelet.service"].Active = false
+			w.Host("cp-2").Units["kubelet.service"].Active = false
+		}, 3 * time.Second, "there is no quorum"},
+		{"one kubelet is stopped", func(w *sim.World, _ *inventory.Cluster) { w.Host("cp-3").Units["kubelet.service"].Active = false }, 3 * time.Second, ""},
+	}
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			c, dirs := testCluster(t), baseDirs(t)
+			w := newWorld(t, c)
+			running(t, w, c, dirs[0])
+			row.change(w, c)
+			before, data := w.Votes(), dataOf(w, c)
+			ctx, cancel := context.WithTimeout(context.Background(), row.wait)
+			defer cancel()
+			_, err := applyAll(ctx, w, withoutCA(c), dirs[1], nil, nil)
+			if err == nil || !strings.Contains(err.Error(), row.want) {
+				t.Errorf("error %v, wanted %q", err, row.want)
+			}
+			if diff := cmp.Diff(before, w.Votes()); diff != "" {
+				t.Errorf("the members changed (-before +after):\n%s", diff)
+			}
+			if diff := cmp.Diff(data, dataOf(w, c)); diff != "" {
+				t.Errorf("somebody's data changed (-before +after):\n%s", diff)
+			}
+			if bad := append(w.Broken(), w.Lost()...); len(bad) > 0 {
+				t.Errorf("%q", bad)
+			}
+		})
+	}
+}
+
+// dataOf is etcd's data and the CA sets, by host.
+func dataOf(w *sim.World, c *inventory.Cluster) map[string]string {
+	all := map[string]string{}
+	for _, ih := range c.ControlPlanes() {
+		h := w.Host(ih.Name)
+		if set := fingerprintOn(h); set != "" {
+			all[ih.Name+" CA"] = set
+		}
+		for p, f := range h.Files {
+			if strings.HasPrefix(p, etcdMember) {
+				all[ih.Name+" "+p] = string(f.Content)
+			}
+		}
+	}
+	if len(all) == 0 {
+		return all
+	}
+	for name := range all { // a bare master gets the cluster's CA set: that is no loss
+		if strings.HasSuffix(name, " CA") {
+			all["CA"] = all[name]
+			delete(all, name)
+		}
+	}
+	return all
+}
+
+func TestJoinThatFailsTakesItsLearnerBack(t *testing.T) {
+	t.Parallel()
+	c, dirs := testCluster(t), baseDirs(t)
+	w := newWorld(t, c)
+	w.Host("cp-2").StepFails = stepStart + "-1"
+	_, err := applyAll(context.Background(), w, c, dirs[0], nil, nil)
+	var step *kube.StepError
+	if !errors.As(err, &step) || step.Host != "cp-2" || !slices.Equal(step.Tail, []string{"it broke"}) {
+		t.Errorf("error %v", err)
+	}
+	if votes := w.Votes(); !slices.Equal(votes, []string{"cp-1 voter"}) {
+		t.Errorf("members %q: a learner is left", votes)
+	}
+	if !slices.Contains(w.Host("cp-2").Aside, kube.EtcdDir) {
+		t.Errorf("moved aside on cp-2: %q", w.Host("cp-2").Aside)
+	}
+	running(t, w, withoutCA(c), dirs[1])
+	if votes := w.Votes(); len(votes) != 3 || votes[1] != "cp-2 voter" {
+		t.Errorf("members %q", votes)
+	}
+	if bad := append(w.Broken(), w.Lost()...); len(bad) > 0 {
+		t.Errorf("%q", bad)
+	}
+}
+
+func TestInitThatFailsIsRunAgain(t *testing.T) {
+	t.Parallel()
+	c, dirs := testCluster(t), baseDirs(t)
+	w := newWorld(t, c)
+	w.Host("cp-1").StepFails = "kubeadm-init-1"
+	if _, err := applyAll(context.Background(), w, c, dirs[0], nil, nil); err == nil {
+		t.Error("kubeadm init failed, apply did not")
+	}
+	ca := fingerprintOn(w.Host("cp-1"))
+	running(t, w, withoutCA(c), dirs[1])
+	if fingerprintOn(w.Host("cp-3")) != ca || len(w.Votes()) != 3 {
+		t.Errorf("members %q, the CA kept: %t", w.Votes(), fingerprintOn(w.Host("cp-3")) == ca)
+	}
+}
+
+func TestInstalledSoftwareIsAskedFor(t *testing.T) {
+	c := testCluster(t)
+	c.Spec.Software = inventory.Software{Source: inventory.SourceInstalled}
+	w := newWorld(t, c)
+	has := []string{"kubeadm", "kubelet", "containerd", "ctr", "runc", "haproxy"}
+	w.Script(toolsScript, func(_ *sim.Host, args []string) ([]byte, error) {
+		missing := slices.DeleteFunc(slices.Clone(args), func(tool string) bool { return slices.Contains(has, tool) })
+		return []byte(strings.Join(missing, "\n")), nil
+	})
+	a := &apply{Site: Connect(w.Begin(context.Background(), nil), c, "", w.Dial)}
+	defer a.Close()
+	for _, row := range []struct{ host, want string }{{"cp-1", ""}, {"w-1", ""}, {"lb-1", "the host does not have keepalived"}} {
+		ih, _ := c.HostByName(row.host)
+		p := a.software(ih)
+		done, err := p.Done(t.Context())
+		if err != nil || done != (row.want == "") {
+			t.Errorf("%s: done %t, %v", row.host, done, err)
+		}
+		if row.want == "" {
+			continue
+		}
+		if err := p.Do(t.Context()); err == nil || !strings.Contains(err.Error(), row.want) {
+			t.Errorf("%s: error %v, wanted %q", row.host, err, row.want)
+		}
+	}
+}
+
+func TestStatusOfARunningCluster(t *testing.T) {
+	t.Parallel()
+	c, dirs := testCluster(t), baseDirs(t)
+	w := newWorld(t, c)
+	running(t, w, c, dirs[0])
+	take := func() Status {
+		site := Connect(w.Begin(context.Background(), nil), c, "", w.Dial)
+		defer site.Close()
+		site.ReadOnly()
+		return TakeStatus(context.Background(), site)
+	}
+	st := take()
+	if st.Quorum.State != etcd.Pass || len(st.Endpoint.Backends) != 3 || len(st.Problems()) != 0 {
+		t.Errorf("%s, backends %q, problems %q", st.Quorum.State, st.Endpoint.Backends, st.Problems())
+	}
+	for _, call := range w.Trace() {
+		if call.Writes {
+			t.Errorf("status wrote: %+v", call)
+		}
+	}
+	w.Host("cp-2").Units["kubelet.service"].Active = false
+	w.Host("lb-1").Units["haproxy.service"].Active = false
+	st = take()
+	if bad := strings.Join(st.Problems(), "\n"); st.Quorum.State != etcd.Degraded || !strings.Contains(bad, "cp-2: ") || !strings.Contains(bad, "lb-1: haproxy: not active") {
+		t.Errorf("%s, problems:\n%s", st.Quorum.State, bad)
+	}
+}

@@ -1,0 +1,248 @@
+package provision
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/ha-install/ha-install/inventory"
+	"github.com/ha-install/ha-install/provision/host"
+	"github.com/ha-install/ha-install/provision/kube"
+	"github.com/ha-install/ha-install/provision/phase"
+	"github.com/ha-install/ha-install/templates"
+)
+
+// hostFacts is what a host's disk says about the cluster, read before
+// anything is decided.
+type hostFacts struct {
+	marker  marker
+	etcd    bool   // an etcd manifest or data directory
+	node    bool   // a kubelet's own kubeconfig: the host is, or was, a Node
+	version string // of the API server's manifest; "" for none
+}
+
+// beginning is where a run of apply starts from.
+type beginning struct {
+	// established: the cluster was up before; every master joins it, or has.
+	established bool
+	// first is where the cluster is made; without meaning once established.
+	first inventory.Host
+	// exists: an init has begun on first.
+	exists bool
+}
+
+// ConflictError is an inventory that cannot be of the cluster that the hosts
+// already form.
+type ConflictError struct{ What, Why, Run string }
+
+func (e *ConflictError) Error() string {
+	return e.What + "\nwhy: " + e.Why + "\nrun: " + e.Run
+}
+
+// findFirst reads all hosts and decides where to begin.
+func (a *apply) findFirst(ctx context.Context) error {
+	facts, err := a.survey(ctx)
+	if err != nil {
+		return err
+	}
+	a.facts = facts
+	a.beginning, err = decideBeginning(a.Cluster, facts)
+	return err
+}
+
+func (a *apply) survey(ctx context.Context) (map[string]hostFacts, error) {
+	var mu sync.Mutex
+	facts := map[string]hostFacts{}
+	err := a.onAll(ctx, a.Cluster.Spec.Hosts, func(ctx context.Context, ih inventory.Host, h host.Host) error {
+		f, err := readFacts(ctx, h)
+		mu.Lock()
+		defer mu.Unlock()
+		facts[ih.Name] = f
+		return err
+	})
+	return facts, err
+}
+
+func readFacts(ctx context.Context, h host.Reader) (hostFacts, error) {
+	var f hostFacts
+	var err error
+	if f.marker, err = readMarker(ctx, h); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return f, err
+	}
+	seen, err := h.Stat(ctx, etcdManifest, etcdMember, kube.KubeletConf, apiServerManifest)
+	if err != nil {
+		return f, err
+	}
+	_, manifest := seen[etcdManifest]
+	_, data := seen[etcdMember]
+	_, f.node = seen[kube.KubeletConf]
+	f.etcd = manifest || data
+	if _, ok := seen[apiServerManifest]; ok {
+		pod, err := h.ReadFile(ctx, apiServerManifest)
+		if err != nil {
+			return f, err
+		}
+		f.version, err = imageVersion(pod)
+		return f, err
+	}
+	return f, nil
+}
+
+// imageVersion is the tag of a static pod's image.
+func imageVersion(manifest []byte) (string, error) {
+	var pod corev1.Pod
+	if err := yaml.Unmarshal(manifest, &pod); err != nil {
+		return "", fmt.Errorf("%s: %w", apiServerManifest, err)
+	}
+	if len(pod.Spec.Containers) != 1 {
+		return "", fmt.Errorf("%s: %d containers, want one", apiServerManifest, len(pod.Spec.Containers))
+	}
+	image := pod.Spec.Containers[0].Image
+	return image[strings.LastIndex(image, ":")+1:], nil
+}
+
+// decideBeginning refuses an inventory that contradicts what its hosts say,
+// and finds where the cluster is, or is to be made.
+func decideBeginning(c *inventory.Cluster, facts map[string]hostFacts) (beginning, error) {
+	b := beginning{first: c.ControlPlanes()[0]}
+	if err := oneCA(c, facts); err != nil {
+		return b, err
+	}
+	for _, h := range c.ControlPlanes() {
+		f := facts[h.Name]
+		b.established = b.established || f.marker.Established
+		if f.etcd && !b.exists {
+			b.first, b.exists = h, true
+		}
+		if f.version != "" && f.version != c.Spec.Kubernetes.Version {
+			return b, &ConflictError{
+				What: fmt.Sprintf("%s runs Kubernetes %s, the inventory wants %s", h.Name, f.version, c.Spec.Kubernetes.Version),
+				Why:  "apply does not change the version of a running cluster: an upgrade has an order of its own",
+				Run:  "set spec.kubernetes.version to " + f.version + " to go on with what runs",
+			}
+		}
+	}
+	return b, noOrphans(c, facts, b)
+}
+
+// oneCA refuses hosts that bear the same cluster's name and different CAs.
+func oneCA(c *inventory.Cluster, facts map[string]hostFacts) error {
+	sum, at := "", ""
+	for _, h := range c.Spec.Hosts {
+		m := facts[h.Name].marker
+		if m.Cluster != c.Metadata.Name || m.CASHA256 == "" {
+			continue
+		}
+		if sum != "" && m.CASHA256 != sum {
+			return &ConflictError{
+				What: fmt.Sprintf("%s and %s belong to two different clusters of the name %s", at, h.Name, c.Metadata.Name),
+				Why:  fmt.Sprintf("their CA sets are %.12s and %.12s", sum, m.CASHA256),
+				Run:  "ha-install reset with the inventory of the cluster that is to go, then apply again",
+			}
+		}
+		sum, at = m.CASHA256, h.Name
+	}
+	return nil
+}
+
+// noOrphans refuses to make a cluster where workers or balancers already serve
+// one whose masters the inventory does not have.
+func noOrphans(c *inventory.Cluster, facts map[string]hostFacts, b beginning) error {
+	if b.established || b.exists {
+		return nil
+	}
+	for _, h := range c.ControlPlanes() {
+		if facts[h.Name].marker.CASHA256 != "" {
+			return nil // a run broke off before init
+		}
+	}
+	var orphans []string
+	for _, h := range c.Spec.Hosts {
+		if f := facts[h.Name]; f.marker.Cluster == c.Metadata.Name && (f.marker.CASHA256 != "" || f.node) {
+			orphans = append(orphans, h.Name)
+		}
+	}
+	if len(orphans) == 0 {
+		return nil
+	}
+	return &ConflictError{
+		What: fmt.Sprintf("%s belong to a cluster %s already, but no master of the inventory does", strings.Join(orphans, ", "), c.Metadata.Name),
+		Why:  "making a new cluster would take their balancers and workers away from the running one",
+		Run:  "put the cluster's masters into the inventory, or reset these hosts with its old inventory first",
+	}
+}
+
+// agree proves, before anything is changed, that a cluster that was up is
+// whole, that its members are on hosts of the inventory, and that the
+// inventory changes nothing that apply cannot change.
+func (a *apply) agree() phase.Phase {
+	return phase.Phase{Name: "agree", Gate: []phase.Check{
+		a.quorumWithin("before any change"),
+		{Name: "the cluster's settings", Run: func(ctx context.Context) error {
+			client, err := a.anyAPI(ctx)
+			if err != nil {
+				return err
+			}
+			cm, err := client.CoreV1().ConfigMaps(metav1.NamespaceSystem).Get(ctx, configMap, metav1.GetOptions{})
+			if err != nil {
+				return err
+			}
+			wanted, err := templates.ClusterConfiguration(a.Cluster, true)
+			if err != nil {
+				return phase.Final(err)
+			}
+			return phase.Final(sameSettings([]byte(cm.Data[configMapKey]), wanted))
+		}},
+	}}
+}
+
+// fixed are the settings of a cluster that every certificate, kubeconfig and
+// Service in it depends on.
+var fixed = []struct{ field, inventory string }{
+	{"controlPlaneEndpoint", "spec.endpoint"},
+	{"networking.podSubnet", "spec.network.podCIDR"},
+	{"networking.serviceSubnet", "spec.network.serviceCIDR"},
+	{"networking.dnsDomain", "spec.network.dnsDomain"},
+}
+
+// sameSettings compares two ClusterConfiguration documents in what apply
+// cannot change on a running cluster; all differences are in one error.
+func sameSettings(running, wanted []byte) error {
+	var r, w map[string]any
+	if err := yaml.Unmarshal(running, &r); err != nil {
+		return fmt.Errorf("ConfigMap %s: %w", configMap, err)
+	}
+	if err := yaml.Unmarshal(wanted, &w); err != nil {
+		return err
+	}
+	var differ []string
+	for _, f := range fixed {
+		if is, want := setting(r, f.field), setting(w, f.field); is != want {
+			differ = append(differ, fmt.Sprintf("%s: the cluster has %s, the inventory wants %s", f.inventory, is, want))
+		}
+	}
+	if len(differ) == 0 {
+		return nil
+	}
+	return &ConflictError{
+		What: "the inventory changes what a running cluster cannot change",
+		Why:  strings.Join(differ, "\n     "),
+		Run:  "set these fields back to what the cluster has",
+	}
+}
+
+func setting(m map[string]any, path string) string {
+	keys := strings.Split(path, ".")
+	for _, key := range keys[:len(keys)-1] {
+		m, _ = m[key].(map[string]any)
+	}
+	s, _ := m[keys[len(keys)-1]].(string)
+	return s
+}
