@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sync/errgroup"
@@ -110,11 +111,13 @@ func TestApplyCutAtEveryChange(t *testing.T) {
 	for _, cut := range cuts {
 		group.Go(func() error {
 			w := start.Clone(t, c)
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
 			story := cut.String() + " (" + nameOf(undisturbed, cut) + ")"
-			if _, err := applyAll(context.Background(), w, c, dirs[0], &cut, nil); err == nil && !cut.Once && w.Struck() {
+			if _, err := applyAll(ctx, w, c, dirs[0], &cut, nil); err == nil && !cut.Once && w.Struck() {
 				t.Errorf("%s: the installer died and reported success", story)
 			}
-			if _, err := applyAll(context.Background(), w, withoutCA(c), dirs[1], nil, nil); err != nil {
+			if _, err := applyAll(ctx, w, withoutCA(c), dirs[1], nil, nil); err != nil {
 				t.Errorf("%s: the second run: %v", story, err)
 				return nil
 			}

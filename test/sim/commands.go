@@ -88,6 +88,20 @@ func (h *Host) run(argv []string, stdin []byte) ([]byte, error) {
 		if len(argv) == 5 && slices.Equal(argv[1:4], []string{"-c", "-q", "-f"}) {
 			return nil, h.checkHAProxy(argv)
 		}
+	case "containerd":
+		if len(argv) == 5 && argv[1] == "--config" && slices.Equal(argv[3:], []string{"config", "dump"}) {
+			if _, ok := h.Files["/usr/local/bin/containerd"]; !ok || len(h.Files[argv[2]].Content) == 0 {
+				return nil, h.failure(argv, 1, "no containerd, or no configuration")
+			}
+			return nil, nil
+		}
+	case "keepalived":
+		if len(argv) == 4 && slices.Equal(argv[1:3], []string{"--config-test", "--use-file"}) {
+			if _, ok := h.Files[argv[3]]; !ok {
+				return nil, h.failure(argv, 1, "cannot open "+argv[3])
+			}
+			return nil, nil
+		}
 	case "rm":
 		for _, p := range argv[2:] {
 			h.remove(p)

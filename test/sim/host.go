@@ -49,6 +49,8 @@ type Host struct {
 	Lost []string
 	// Down makes every dial to a port of the host fail silently.
 	Down bool
+	// StepFails makes the step of that ID end with code 1, its work half done.
+	StepFails string
 
 	w       *World
 	name    string
@@ -272,6 +274,10 @@ func (h *Host) Step(ctx context.Context, s host.Step) (result host.StepResult, e
 			h.Put(dir+"/began", 0o600, "boot")
 			err := h.step(s.Argv)
 			h.Put(dir+"/result", 0o600, "0")
+			if s.ID == h.StepFails {
+				result.Code, result.Output = 1, []byte("it broke\n")
+				err = h.failure(s.Argv, 1, "it broke")
+			}
 			return err
 		}
 		return nil

@@ -155,11 +155,19 @@ func (h *Host) kubeadmInit(argv []string) error {
 		}
 	}
 	api := h.w.API
-	api.Set("configmaps", "kube-system", "kubeadm-config", corev1.ConfigMap{Data: map[string]string{"ClusterConfiguration": "clusterName: prod\netcd:\n  local:\n    dataDir: /var/lib/etcd\n"}})
+	for document := range strings.SplitSeq(string(h.Files[config].Content), "---\n") {
+		if strings.Contains(document, "kind: ClusterConfiguration\n") {
+			api.Set("configmaps", "kube-system", "kubeadm-config", corev1.ConfigMap{Data: map[string]string{"ClusterConfiguration": document}})
+		}
+	}
 	for _, name := range []string{"kubelet-config", "kube-proxy", "coredns"} {
 		api.Set("configmaps", "kube-system", name, corev1.ConfigMap{})
 	}
-	api.Set("secrets", "kube-system", "bootstrap-token-abcdef", corev1.Secret{Type: "bootstrap.kubernetes.io/token"})
+	_, description, _ := strings.Cut(string(h.Files[config].Content), "description: ")
+	description, _, _ = strings.Cut(description, "\n")
+	api.Set("secrets", "kube-system", "bootstrap-token-abcdef", corev1.Secret{
+		Type: "bootstrap.kubernetes.io/token", StringData: map[string]string{"description": description},
+	})
 	for _, component := range []string{"kube-controller-manager", "kube-scheduler"} {
 		api.Set("leases", "kube-system", component, kubeapi.Object{"spec": kubeapi.Object{"holderIdentity": h.name + "_x", "renewTime": "2999-01-01T00:00:00.000000Z"}})
 	}

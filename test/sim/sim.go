@@ -197,3 +197,20 @@ func (w *World) Broken() []string {
 	}
 	return broken
 }
+
+// AddGhost lists a voter that is on no host.
+func (w *World) AddGhost(address string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.etcd.members = append(w.etcd.members, &member{id: 0xdead<<48 | 1, name: "ghost", peerURL: "https://" + address + ":2380"})
+}
+
+// Wipe makes a host bare again, as one that was set up anew under its old name.
+func (w *World) Wipe(c *inventory.Cluster, name string) {
+	ih, _ := c.HostByName(name)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	servers := w.hosts[name].servers
+	*w.hosts[name] = *newHost(w, ih)
+	w.hosts[name].servers = servers
+}
