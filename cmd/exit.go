@@ -7,6 +7,7 @@ import (
 	"github.com/ha-install/ha-install/inventory"
 	"github.com/ha-install/ha-install/provision"
 	"github.com/ha-install/ha-install/provision/etcd"
+	"github.com/ha-install/ha-install/provision/host"
 	"github.com/ha-install/ha-install/provision/kube"
 	"github.com/ha-install/ha-install/provision/preflight"
 )
@@ -76,23 +77,45 @@ func exitCode(err error) int {
 	switch {
 	case errors.As(err, &usage):
 		return exitUsage
-	case errors.Is(err, context.Canceled):
-		return exitInterrupted
 	case errors.As(err, &bad), errors.As(err, &invalid), errors.As(err, &conflict):
 		return exitInvalid
 	case errors.As(err, &failure):
 		return exitPreflight
-	case errors.As(err, &unreachable):
+	case errors.As(err, &unreachable), connection(err):
 		return exitUnreachable
 	case errors.As(err, &quorum):
 		return verdictCode(quorum.Verdict.State)
 	case errors.As(err, &verdict):
 		return verdictCode(verdict.state)
-	case errors.As(err, &step):
+	case errors.As(err, &step), onHost(err):
 		return exitStep
+	case errors.Is(err, context.Canceled):
+		return exitInterrupted
 	default:
 		return exitOther
 	}
+}
+
+// connection says that a host was lost, or is not who it should be.
+func connection(err error) bool {
+	var (
+		unreachable *host.UnreachableError
+		key         *host.HostKeyError
+		auth        *host.AuthError
+		sudo        *host.SudoError
+	)
+	return errors.As(err, &unreachable) || errors.As(err, &key) || errors.As(err, &auth) || errors.As(err, &sudo) || errors.Is(err, host.ErrConnectionLost)
+}
+
+// onHost says that something on a host failed.
+func onHost(err error) bool {
+	var (
+		run    *host.RunError
+		reboot *host.RebootError
+		lost   *host.StepLostError
+		space  *host.NoSpaceError
+	)
+	return errors.As(err, &run) || errors.As(err, &reboot) || errors.As(err, &lost) || errors.As(err, &space)
 }
 
 func verdictCode(s etcd.State) int {

@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"encoding/json"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -23,7 +24,14 @@ func newPreflight() *cobra.Command {
 		site := provision.Connect(c.Context(), cluster, base, provision.SSH)
 		defer site.Close()
 		site.ReadOnly()
-		report := provision.Preflight(c.Context(), site, nil, false)
+		software, err := provision.OpenBundle(site)
+		if err != nil { // the hosts can be asked all the same
+			fmt.Fprintln(c.ErrOrStderr(), "warning: what the bundle asks of the hosts is not checked:", err)
+		}
+		if software != nil {
+			defer software.Close()
+		}
+		report := provision.Preflight(c.Context(), site, software, false)
 		if output == "json" {
 			if err := json.NewEncoder(c.OutOrStdout()).Encode(report); err != nil {
 				return err

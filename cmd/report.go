@@ -16,6 +16,7 @@ type reporter struct {
 	json  *json.Encoder // nil for text
 	lines bool          // show the output of long commands
 	times []phaseTime
+	waits map[string]string // what each phase last said that it waits for
 }
 
 type phaseTime struct {
@@ -27,7 +28,7 @@ type phaseTime struct {
 }
 
 func newReporter(out io.Writer, format string, lines bool) *reporter {
-	r := &reporter{out: out, lines: lines}
+	r := &reporter{out: out, lines: lines, waits: map[string]string{}}
 	if format == "json" {
 		r.json = json.NewEncoder(out)
 	}
@@ -53,6 +54,12 @@ func (r *reporter) event(e phase.Event) {
 		fmt.Fprintf(r.out, "%s  already  %-26s %s\n", at, who, short(e.Elapsed))
 	case phase.Failed:
 		fmt.Fprintf(r.out, "%s  FAILED   %-26s %s\n", at, who, short(e.Elapsed))
+	case phase.Waiting:
+		// What passes by at once is not worth a line.
+		if e.Elapsed > patience && r.waits[who] != e.Message {
+			r.waits[who] = e.Message
+			fmt.Fprintf(r.out, "%s  ...      %-26s waiting for %s\n", at, who, firstLine(e.Message))
+		}
 	case phase.Undoing:
 		fmt.Fprintf(r.out, "%s  undo     %-26s after: %s\n", at, who, e.Message)
 	case phase.Output:
@@ -99,6 +106,14 @@ func (r *reporter) summary(t phase.Tally, took time.Duration) {
 		}
 	}
 	fmt.Fprintf(r.out, "\ndone: %d steps changed something, %d found all as it should be (%s)\n", t.Changed, t.Skipped, short(took))
+}
+
+// patience is how long a phase runs before its waiting is shown.
+const patience = 2 * time.Second
+
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(s, "\n")
+	return line
 }
 
 func short(d time.Duration) string { return d.Round(100 * time.Millisecond).String() }

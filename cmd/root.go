@@ -35,7 +35,7 @@ func Execute(ctx context.Context, args []string, in io.Reader, out, errOut io.Wr
 	}
 	var said *saidError
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
-		fmt.Fprintf(errOut, "ha-install: interrupted; a command that is under way on a host goes on to its end there\n  run the same command again: it looks at what is there and goes on\n")
+		fmt.Fprintf(errOut, "ha-install: interrupted: %s\n  a command that is under way on a host goes on to its end there\n  run the same command again: it looks at what is there and goes on\n", indent(err.Error()))
 		return exitInterrupted
 	}
 	var bad *inventory.Errors
@@ -61,6 +61,8 @@ quorum before and after every step.
 		Version:       Version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
+
+		SuggestionsMinimumDistance: 2,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	root.AddCommand(newInit(), newValidate(), newSchema(), newPreflight(), newApply(), newStatus(), newKubeconfig(), newReset(), newBundle())

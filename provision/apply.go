@@ -92,7 +92,9 @@ func (a *apply) stages() []phase.Stage {
 // first are changed one at a time.
 func (a *apply) divide(nodes []inventory.Host) (running, bare []inventory.Host) {
 	for _, h := range nodes {
-		if a.facts[h.Name].node {
+		f := a.facts[h.Name]
+		// A master that was only prepared has its kubeconfigs and no kubelet yet.
+		if f.marker.Established || h.Role == inventory.RoleWorker && f.node {
 			running = append(running, h)
 		} else {
 			bare = append(bare, h)
@@ -101,20 +103,27 @@ func (a *apply) divide(nodes []inventory.Host) (running, bare []inventory.Host) 
 	return running, bare
 }
 
-func (a *apply) openBundle() error {
-	if a.Cluster.Spec.Software.Source != inventory.SourceBundle {
-		return nil
+func (a *apply) openBundle() (err error) {
+	a.bundle, err = OpenBundle(a.Site)
+	return err
+}
+
+// OpenBundle opens the inventory's bundle and checks that it is of the wanted
+// version; nil without an error when software is found installed.
+func OpenBundle(s *Site) (*bundle.Bundle, error) {
+	spec := s.Cluster.Spec
+	if spec.Software.Source != inventory.SourceBundle {
+		return nil, nil
 	}
-	b, err := bundle.Open(a.path(a.Cluster.Spec.Software.Bundle))
+	b, err := bundle.Open(s.path(spec.Software.Bundle))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if v := b.Manifest().KubernetesVersion; v != a.Cluster.Spec.Kubernetes.Version {
+	if v := b.Manifest().KubernetesVersion; v != spec.Kubernetes.Version {
 		b.Close()
-		return fmt.Errorf("the bundle %s holds Kubernetes %s, the inventory wants %s", a.Cluster.Spec.Software.Bundle, v, a.Cluster.Spec.Kubernetes.Version)
+		return nil, fmt.Errorf("the bundle %s holds Kubernetes %s, the inventory wants %s", spec.Software.Bundle, v, spec.Kubernetes.Version)
 	}
-	a.bundle = b
-	return nil
+	return b, nil
 }
 
 // joiners are the masters that join, or have joined: all but the one that the

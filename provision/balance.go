@@ -86,6 +86,9 @@ func configureBalancer(ctx context.Context, h host.Host, files []host.File) erro
 	if err := testHAProxy(ctx, h, files); err != nil {
 		return err
 	}
+	if err := testKeepalived(ctx, h, files); err != nil {
+		return err
+	}
 	if err := putFiles(ctx, h, files); err != nil {
 		return err
 	}
@@ -102,6 +105,27 @@ func configureBalancer(ctx context.Context, h host.Host, files []host.File) erro
 		commands = append(commands, []string{"systemctl", verb, unit.name + ".service"})
 	}
 	return settle(ctx, h, "balancer", commands...)
+}
+
+// testKeepalived has keepalived itself read its new configuration.
+func testKeepalived(ctx context.Context, h host.Host, files []host.File) error {
+	for _, f := range files {
+		if f.Path != templates.KeepalivedPath {
+			continue
+		}
+		f.Path += ".candidate"
+		if _, err := h.Upload(ctx, f); err != nil {
+			return err
+		}
+		_, err := h.Run(ctx, host.Command{Argv: []string{"keepalived", "--config-test", "--use-file", f.Path}})
+		if removal := runAll(ctx, h, []string{"rm", "-f", f.Path}); err == nil {
+			err = removal
+		}
+		if err != nil {
+			return fmt.Errorf("keepalived refuses its new configuration, the old one stays: %w", err)
+		}
+	}
+	return nil
 }
 
 // testHAProxy uploads configuration and CA beside the ones in use and runs

@@ -64,6 +64,9 @@ func (a *apply) mark(name string, ih inventory.Host, known func() marker) phase.
 			return nil, marker{}, false, err
 		}
 		m := known()
+		if seen.Cluster != "" && seen.Cluster != m.Cluster {
+			return nil, marker{}, false, fmt.Errorf("the host belongs to cluster %s (%s)", seen.Cluster, markerFile)
+		}
 		if m.CASHA256 == "" {
 			m.CASHA256 = seen.CASHA256
 		}

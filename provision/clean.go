@@ -6,6 +6,7 @@ import (
 
 	"github.com/ha-install/ha-install/provision/host"
 	"github.com/ha-install/ha-install/provision/kube"
+	"github.com/ha-install/ha-install/provision/phase"
 )
 
 // leftovers removes what kubeadm reset leaves of the pod network: interfaces,
@@ -27,18 +28,27 @@ func cleanNode(ctx context.Context, h host.Host) error {
 	if err := runAll(ctx, h, []string{"systemctl", "stop", "kubelet.service"}); err != nil {
 		return err
 	}
-	if _, err := h.MoveAside(ctx, "/etc/kubernetes"); err != nil {
+	if err := keep(ctx, h, "/etc/kubernetes"); err != nil {
 		return err
 	}
 	// kubeadm's own removal of the member exits 0 when it failed (fact 11).
 	if err := kube.Kubeadm(ctx, h, "reset", nil, "--force", "--skip-phases", "preflight,remove-etcd-member"); err != nil {
 		return err
 	}
-	if _, err := h.MoveAside(ctx, kube.EtcdDir); err != nil {
+	if err := keep(ctx, h, kube.EtcdDir); err != nil {
 		// A disk of its own is mounted there: what it holds is moved within it.
-		if _, within := h.MoveAside(ctx, etcdMember); within != nil {
+		if within := keep(ctx, h, etcdMember); within != nil {
 			return errors.Join(err, within)
 		}
 	}
 	return runAll(ctx, h, []string{"sh", "-c", leftovers})
+}
+
+// keep moves a path aside and says where it went: it may hold keys and data.
+func keep(ctx context.Context, h host.Host, path string) error {
+	kept, err := h.MoveAside(ctx, path)
+	if err == nil && kept != "" {
+		phase.Tell(ctx, h.Name()+": "+path+" is kept as "+kept)
+	}
+	return err
 }

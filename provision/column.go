@@ -70,6 +70,9 @@ func (a *apply) prepare(ih inventory.Host) phase.Phase {
 			if err != nil {
 				return false, err
 			}
+			if a.facts[ih.Name].etcd { // it has been through this, whatever was taken away since
+				return true, nil
+			}
 			seen, err := h.Stat(ctx, prepared...)
 			return len(seen) == len(prepared), err
 		},
@@ -164,13 +167,51 @@ func (a *apply) addMember(ctx context.Context, ih inventory.Host) error {
 	return a.promote(ctx, ih, learner.ID)
 }
 
+// mute is how long a learner that the others know by name may keep its client
+// port shut before it is helped.
+const mute = 500 * time.Millisecond
+
+// awaitLearner waits until the learner's etcd serves. etcd 3.6 brings a learner
+// up from a snapshot; when that snapshot already holds the learner's own
+// announcement, it waits 7 s for an answer that was given before it listened
+// (server.go, publishV3). Restarting it ends the wait: it has no vote to miss,
+// and its log has the snapshot.
+func (a *apply) awaitLearner(ctx context.Context, ih inventory.Host, id etcd.MemberID) error {
+	ctx, cancel := context.WithTimeout(ctx, promoteBudget)
+	defer cancel()
+	if err := a.members.AwaitName(ctx, id); err != nil {
+		return err
+	}
+	serves := a.etcdServes(ih)
+	soon, stop := context.WithTimeout(ctx, mute)
+	defer stop()
+	if phase.Wait(soon, serves) == nil {
+		return nil
+	}
+	h, err := a.host(ih.Name)
+	if err != nil {
+		return err
+	}
+	phase.Say(ctx, "the learner missed the answer to its own announcement; restarting its etcd")
+	if _, err := h.Run(ctx, host.Command{Argv: []string{"sh", "-c", endEtcdScript}}); err != nil {
+		return err
+	}
+	return phase.Wait(ctx, serves)
+}
+
+// endEtcdScript asks etcd to end; the kubelet starts it again. Not every
+// minimal host has pkill.
+const endEtcdScript = `for p in /proc/[0-9]*; do
+	[ "$(cat "$p/comm" 2>/dev/null)" = etcd ] && kill -TERM "${p#/proc/}"
+done
+exit 0
+`
+
 // promote gives the learner its vote, as soon as it has caught up and quorum
 // is proven anew.
 func (a *apply) promote(ctx context.Context, ih inventory.Host, id etcd.MemberID) error {
 	phase.Say(ctx, fmt.Sprintf("learner %s gets its vote when it has caught up", id))
-	waiting, stop := context.WithTimeout(ctx, promoteBudget)
-	defer stop()
-	if err := phase.Wait(waiting, a.etcdServes(ih)); err != nil {
+	if err := a.awaitLearner(ctx, ih, id); err != nil {
 		return err
 	}
 	if _, err := a.allowed(ctx, etcd.Operation{Kind: etcd.OpPromote, Host: ih.Name, ID: id}, promoteBudget); err != nil {

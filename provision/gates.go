@@ -113,7 +113,7 @@ func (s *Site) allowed(ctx context.Context, op etcd.Operation, budget time.Durat
 func sayMissing(ctx context.Context) func(etcd.Verdict, string) {
 	return func(_ etcd.Verdict, missing string) {
 		if missing != "" {
-			phase.Say(ctx, "not yet: "+missing)
+			phase.Await(ctx, "quorum: "+missing)
 		}
 	}
 }

@@ -2,10 +2,12 @@ package provision
 
 import (
 	"context"
+	"fmt"
 	"path"
 	"slices"
 	"strings"
 
+	"github.com/ha-install/ha-install/inventory"
 	"github.com/ha-install/ha-install/provision/bundle"
 	"github.com/ha-install/ha-install/provision/host"
 	"github.com/ha-install/ha-install/provision/kube"
@@ -65,7 +67,7 @@ func (a *apply) preflight() phase.Phase {
 	return phase.Phase{
 		Name: "preflight",
 		Gate: []phase.Check{{Name: "preflight", Run: func(ctx context.Context) error {
-			report := Preflight(ctx, a.Site, a.bundle, !a.exists)
+			report := Preflight(ctx, a.Site, a.bundle, true)
 			var table strings.Builder
 			if err := report.Render(&table); err != nil {
 				return phase.Final(err)
@@ -79,9 +81,28 @@ func (a *apply) preflight() phase.Phase {
 // Render checks everything that can be checked without a host: the documents
 // as kubeadm validates them, and the manifests of the pod network.
 func (s *Site) Render() error {
+	if err := s.unsupported(); err != nil {
+		return err
+	}
 	if err := templates.Validate(s.Cluster); err != nil {
 		return err
 	}
 	_, err := s.networkManifests()
 	return err
+}
+
+// unsupported are settings that the inventory allows and the workflows do not
+// know yet, or that collide with what we run.
+func (s *Site) unsupported() error {
+	var issues []inventory.Issue
+	for i, h := range s.Cluster.Spec.Hosts {
+		if h.IP().Is6() {
+			field := fmt.Sprintf("spec.hosts[%d].address", i)
+			issues = append(issues, s.Cluster.Issue(field, "IPv6 hosts are not supported yet", "give an IPv4 address (internalAddress)"))
+		}
+	}
+	if s.Cluster.Spec.Endpoint.Port == templates.BalancerHealthPort {
+		issues = append(issues, s.Cluster.Issue("spec.endpoint.port", fmt.Sprintf("%d is taken by HAProxy's own health answer", templates.BalancerHealthPort), "take another port, 6443 for example"))
+	}
+	return inventory.Join(issues...)
 }

@@ -34,6 +34,13 @@ func Reset(ctx context.Context, s *Site, run *phase.Runner) error {
 		return kept
 	}
 	c := s.Cluster
+	if len(ours(c.Spec.Hosts)) == 0 {
+		return &ConflictError{
+			What: "no host of the inventory belongs to the cluster " + c.Metadata.Name,
+			Why:  "none bears its marker, " + markerFile,
+			Run:  "nothing; or take the inventory that the cluster was made with",
+		}
+	}
 	return run.Run(ctx, []phase.Stage{
 		phase.AtOnce(ours(c.Workers()), s.resetNode),
 		phase.AtOnce(ours(c.ControlPlanes()), s.resetNode),
@@ -80,8 +87,8 @@ func (s *Site) resetBalancer(ih inventory.Host) phase.Phase {
 	}
 }
 
-// disown removes the marker and the records of steps; last, so that a reset
-// that broke off can be repeated.
+// disown removes the marker and what we kept beside it; last, so that a reset
+// that broke off can be repeated. The records of steps stay.
 func (s *Site) disown(ih inventory.Host) phase.Phase {
 	return phase.Phase{
 		Name: "disown", Host: ih.Name,

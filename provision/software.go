@@ -2,6 +2,9 @@ package provision
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -197,10 +200,7 @@ func (a *apply) images(ih inventory.Host) phase.Phase {
 			}
 			for _, item := range missing {
 				began := time.Now()
-				archive := a.bundle.Reader(item)
-				_, err := h.Run(ctx, host.Command{Argv: []string{"ctr", "-n", "k8s.io", "images", "import", "-"}, Stdin: archive})
-				archive.Close()
-				if err != nil {
+				if err := a.importImage(ctx, h, item); err != nil {
 					return fmt.Errorf("importing %s: %w", strings.Join(item.Images, ", "), err)
 				}
 				phase.Say(ctx, fmt.Sprintf("imported %s (%d MB, %s)", strings.Join(item.Images, ", "), item.Size>>20, time.Since(began).Round(100*time.Millisecond)))
@@ -208,6 +208,29 @@ func (a *apply) images(ih inventory.Host) phase.Phase {
 			return nil
 		},
 	}
+}
+
+// importImage streams an archive into containerd and checks its sum on the way.
+func (a *apply) importImage(ctx context.Context, h host.Host, item bundle.Item) error {
+	archive := a.bundle.Reader(item)
+	defer archive.Close()
+	digest := sha256.New()
+	_, err := h.Run(ctx, host.Command{
+		Argv:  []string{"ctr", "-n", "k8s.io", "images", "import", "-"},
+		Stdin: io.TeeReader(archive, digest),
+	})
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(digest, archive); err != nil { // what ctr did not need to read
+		return err
+	}
+	if got := hex.EncodeToString(digest.Sum(nil)); got != item.SHA256 {
+		remove := append([]string{"ctr", "-n", "k8s.io", "images", "rm"}, item.Images...)
+		return errors.Join(fmt.Errorf("%s in the bundle is damaged: SHA-256 %s, its manifest says %s; see `ha-install bundle verify`", item.Path, got, item.SHA256),
+			runAll(ctx, h, remove))
+	}
+	return nil
 }
 
 func (a *apply) missingImages(ctx context.Context, ih inventory.Host) ([]bundle.Item, error) {

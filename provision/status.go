@@ -279,6 +279,11 @@ func (st Status) Problems() []string {
 			}
 		}
 	}
+	for _, m := range st.Quorum.Members {
+		if m.Ghost {
+			add("etcd member %s (%s) is on no host of the inventory", m.ID, m.Name)
+		}
+	}
 	masters := 0
 	for _, h := range st.Hosts {
 		if h.Role == inventory.RoleControlPlane {

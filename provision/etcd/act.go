@@ -164,6 +164,24 @@ func (l *lister) list(ctx context.Context) ([]Listed, error) {
 	return list, err
 }
 
+// namePoll is how often AwaitName asks.
+const namePoll = 100 * time.Millisecond
+
+// AwaitName waits until the others know the member's name: it runs, and its
+// word has gone through quorum. The member itself is not asked.
+func (m *Members) AwaitName(ctx context.Context, id MemberID) error {
+	l := lister{m: m, going: id}
+	for {
+		list, err := l.list(ctx)
+		if slices.ContainsFunc(list, func(o Listed) bool { return o.ID == id && o.Name != "" }) {
+			return nil
+		}
+		if pausing := pause(ctx, namePoll); pausing != nil {
+			return fmt.Errorf("waiting for member %s to start: %w", id, errors.Join(pausing, err))
+		}
+	}
+}
+
 func bounded(ctx context.Context, f func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, CallTimeout)
 	defer cancel()

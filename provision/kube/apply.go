@@ -6,13 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/discovery/cached/memory"
 	"k8s.io/client-go/restmapper"
@@ -53,7 +56,8 @@ func (c *Client) Apply(ctx context.Context, objects []*unstructured.Unstructured
 // Differ says whether Apply would change anything, by a server-side dry run.
 func (c *Client) Differ(ctx context.Context, objects []*unstructured.Unstructured) (bool, error) {
 	changed, err := c.patch(ctx, objects, true)
-	if apierrors.IsNotFound(err) { // the namespace of an object is still to be made
+	// The namespace or the definition of an object is still to be made.
+	if apierrors.IsNotFound(err) || meta.IsNoMatchError(err) {
 		return true, nil
 	}
 	return changed > 0, err
@@ -72,9 +76,8 @@ func (c *Client) patch(ctx context.Context, objects []*unstructured.Unstructured
 	for _, o := range objects {
 		gvk := o.GroupVersionKind()
 		mapping, err := mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
-		if meta.IsNoMatchError(err) {
-			mapper.Reset() // an earlier object may have been its CustomResourceDefinition
-			mapping, err = mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
+		if meta.IsNoMatchError(err) && !dryRun {
+			mapping, err = awaitMapping(ctx, mapper, gvk)
 		}
 		if err != nil {
 			return changed, fmt.Errorf("%s %s: %w", gvk.Kind, o.GetName(), err)
@@ -97,6 +100,20 @@ func (c *Client) patch(ctx context.Context, objects []*unstructured.Unstructured
 		}
 	}
 	return changed, nil
+}
+
+// definitionBudget is how long a CustomResourceDefinition may take to be served.
+const definitionBudget = 30 * time.Second
+
+// awaitMapping waits for the kind of an object whose definition was applied
+// just before it.
+func awaitMapping(ctx context.Context, mapper *restmapper.DeferredDiscoveryRESTMapper, gvk schema.GroupVersionKind) (mapping *meta.RESTMapping, err error) {
+	_ = wait.PollUntilContextTimeout(ctx, probePoll, definitionBudget, true, func(context.Context) (bool, error) {
+		mapper.Reset()
+		mapping, err = mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
+		return !meta.IsNoMatchError(err), nil
+	}) // what the last try said is the better error
+	return mapping, err
 }
 
 // sameContent compares two states of an object without the bookkeeping that a

@@ -10,7 +10,7 @@ type EventKind string
 
 const (
 	Started  EventKind = "started"
-	Waiting  EventKind = "waiting"  // Message completes "waiting for ..."
+	Waiting  EventKind = "waiting"  // Message completes "waiting for ...": the check, and what it last saw
 	Output   EventKind = "output"   // a line of a long command
 	Notice   EventKind = "notice"   // something the operator should read: a quorum table, a warning
 	Undoing  EventKind = "undoing"  // Message is the cause
@@ -43,6 +43,9 @@ func emit(ctx context.Context, kind EventKind, message string) {
 
 // Say reports one line of a long command in the name of the running phase.
 func Say(ctx context.Context, line string) { emit(ctx, Output, line) }
+
+// Await reports what the running phase still waits for.
+func Await(ctx context.Context, what string) { emit(ctx, Waiting, what) }
 
 // Tell reports something that the operator should read, in the name of the running phase.
 func Tell(ctx context.Context, text string) { emit(ctx, Notice, text) }

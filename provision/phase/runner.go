@@ -216,12 +216,16 @@ func (r *Runner) emit(e Event) {
 // Wait polls the check until it passes, gives a final answer, or the context
 // ends; the error then carries the last thing seen.
 func Wait(ctx context.Context, c Check) error {
-	emit(ctx, Waiting, c.Name)
+	var said string
 	for {
 		err := c.Run(ctx)
 		var final *finalError
 		if err == nil || errors.As(err, &final) {
 			return err
+		}
+		if text := c.Name + ": " + err.Error(); text != said && ctx.Err() == nil {
+			emit(ctx, Waiting, text)
+			said = text
 		}
 		select {
 		case <-ctx.Done():

@@ -85,16 +85,16 @@ func TestRunnerParts(t *testing.T) {
 		part   string // of the error; "" for none
 		tally  Tally
 	}{
-		{"a phase that is not done runs in order", &script{done: &no}, "done needs do gate", "started waiting finished", "", Tally{Changed: 1}},
-		{"without Done it always runs", &script{}, "needs do gate", "started waiting finished", "", Tally{Changed: 1}},
-		{"a done phase skips Do and its needs, and still proves its gate", &script{done: &yes}, "done gate", "started waiting skipped", "", Tally{Skipped: 1}},
-		{"a phase without Do is only its gate", &script{noDo: true}, "gate", "started waiting skipped", "", Tally{Skipped: 1}},
+		{"a phase that is not done runs in order", &script{done: &no}, "done needs do gate", "started finished", "", Tally{Changed: 1}},
+		{"without Done it always runs", &script{}, "needs do gate", "started finished", "", Tally{Changed: 1}},
+		{"a done phase skips Do and its needs, and still proves its gate", &script{done: &yes}, "done gate", "started skipped", "", Tally{Skipped: 1}},
+		{"a phase without Do is only its gate", &script{noDo: true}, "gate", "started skipped", "", Tally{Skipped: 1}},
 		{"a need that is not met keeps Do from running", &script{done: &no, needs: errBoom}, "done needs", "started failed", "needs", Tally{}},
 		{"a Done that cannot tell stops the phase", &script{doneErr: errBoom}, "done", "started failed", "done", Tally{}},
 		{"a Do that fails is undone, and its gate not asked", &script{do: errBoom}, "needs do undo", "started undoing failed", "do", Tally{}},
 		{"a Do that fails without an Undo", &script{do: errBoom, noUndo: true}, "needs do", "started failed", "do", Tally{}},
-		{"a gate that fails freezes: nothing is undone", &script{gate: Final(errBoom)}, "needs do gate", "started waiting failed", "gate", Tally{}},
-		{"a gate that fails after a skip", &script{done: &yes, gate: Final(errBoom)}, "done gate", "started waiting failed", "gate", Tally{}},
+		{"a gate that fails freezes: nothing is undone", &script{gate: Final(errBoom)}, "needs do gate", "started failed", "gate", Tally{}},
+		{"a gate that fails after a skip", &script{done: &yes, gate: Final(errBoom)}, "done gate", "started failed", "gate", Tally{}},
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
@@ -320,4 +320,21 @@ func TestEventsOfLongCommands(t *testing.T) {
 		t.Errorf("events (-want +got):\n%s", diff)
 	}
 	Say(t.Context(), "outside of a phase nobody listens, and nothing happens")
+}
+
+func TestWaitSaysWhatItSawOnceForEachAnswer(t *testing.T) {
+	answers := []string{"1 of 3", "1 of 3", "2 of 3"}
+	var said []string
+	ctx := withEmitter(t.Context(), func(kind EventKind, message string) { said = append(said, string(kind)+" "+message) })
+	asked := 0
+	err := Wait(ctx, Check{Name: "three voters", Run: func(context.Context) error {
+		if asked++; asked > len(answers) {
+			return nil
+		}
+		return errors.New(answers[asked-1])
+	}})
+	want := []string{"waiting three voters: 1 of 3", "waiting three voters: 2 of 3"}
+	if err != nil || !slices.Equal(said, want) {
+		t.Errorf("said %q, error %v; wanted %q", said, err, want)
+	}
 }

@@ -63,8 +63,9 @@ func Names() []string {
 	return names
 }
 
-// unignorable are the checks without which nothing can be done with a host.
-var unignorable = []string{CheckConnection, CheckHostKey, CheckLogin, CheckSudo, CheckFacts}
+// unignorable are the checks without which nothing can be done with a host,
+// and those that keep another cluster from being taken for this one.
+var unignorable = []string{CheckConnection, CheckHostKey, CheckLogin, CheckSudo, CheckFacts, CheckForeignFiles, CheckClusterCA}
 
 // order is the order of a host's findings in a report.
 var order = []string{

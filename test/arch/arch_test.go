@@ -83,7 +83,7 @@ func (s source) imports() []string {
 // downwards only.
 var allowed = map[string][]string{
 	"cmd/ha-install":      {"cmd"},
-	"cmd":                 {"inventory", "provision", "provision/bundle", "provision/etcd", "provision/kube", "provision/phase", "provision/preflight"},
+	"cmd":                 {"inventory", "provision", "provision/bundle", "provision/etcd", "provision/host", "provision/kube", "provision/phase", "provision/preflight"},
 	"provision":           {"inventory", "templates", "provision/bundle", "provision/etcd", "provision/host", "provision/kube", "provision/phase", "provision/pki", "provision/preflight"},
 	"provision/preflight": {"inventory", "provision/host"},
 	"provision/kube":      {"provision/host"},
