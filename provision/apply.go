@@ -88,8 +88,8 @@ func (a *apply) stages() []phase.Stage {
 	)
 }
 
-// divide parts the hosts that run a kubelet from those that do not yet: the
-// first are changed one at a time.
+// divide parts the hosts that the cluster relies on from those that it does
+// not yet: the first are changed one at a time.
 func (a *apply) divide(nodes []inventory.Host) (running, bare []inventory.Host) {
 	for _, h := range nodes {
 		f := a.facts[h.Name]

@@ -56,9 +56,12 @@ func (a *apply) initialise() phase.Phase {
 			if err != nil {
 				return err
 			}
+			// Without a member in it, etcd's directory is a mount point at most.
+			ignores := append([]string{"DirAvailable--var-lib-etcd"}, a.Cluster.Spec.Preflight.IgnoreErrors...)
 			if facts.etcd {
-				args = append(args, "--ignore-preflight-errors", strings.Join(append(resumeIgnores(), a.Cluster.Spec.Preflight.IgnoreErrors...), ","))
+				ignores = append(ignores, resumeIgnores()...)
 			}
+			args = append(args, "--ignore-preflight-errors", strings.Join(ignores, ","))
 			return kube.Kubeadm(ctx, h, "init", sayIn(ctx), args...)
 		},
 		Gate:        []phase.Check{a.columnRuns(ih), a.quorumWithin("init "+ih.Name, a.first)},
@@ -68,7 +71,7 @@ func (a *apply) initialise() phase.Phase {
 
 // resumeIgnores are kubeadm's complaints about what its own first run left.
 func resumeIgnores() []string {
-	ignores := []string{"DirAvailable--var-lib-etcd", "Port-6443", "Port-10259", "Port-10257", "Port-10250", "Port-2379", "Port-2380"}
+	ignores := []string{"Port-6443", "Port-10259", "Port-10257", "Port-10250", "Port-2379", "Port-2380"}
 	for _, component := range kube.Components {
 		ignores = append(ignores, "FileAvailable--etc-kubernetes-manifests-"+component+".yaml")
 	}

@@ -21,9 +21,10 @@ import (
 // What is left for the turn is etcd's membership, which is ours to gate.
 
 // prepareScript makes the leaf certificates and kubeconfigs. kubeadm keeps
-// what is there already and fits.
+// what is there already and fits. That etcd's directory has no member was seen
+// before; a mount point has other things in it.
 const prepareScript = `set -eu
-kubeadm init phase preflight --config "$1"
+kubeadm init phase preflight --config "$1" --ignore-preflight-errors DirAvailable--var-lib-etcd
 kubeadm init phase certs all --config "$1"
 for name in admin kubelet controller-manager scheduler; do
 	kubeadm init phase kubeconfig "$name" --config "$1"

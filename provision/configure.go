@@ -62,15 +62,14 @@ func (a *apply) configure(ih inventory.Host) phase.Phase {
 	}
 }
 
-// reconfigure is configure for a host that runs a kubelet: in turn, and the
-// next one only when this one is as well as it was.
+// reconfigure is configure for a host that the cluster relies on: in turn, and
+// after a master the next one only when its control plane runs.
 func (a *apply) reconfigure(ih inventory.Host) phase.Phase {
 	p := a.configure(ih)
-	p.Gate = []phase.Check{a.kubeletHealthy(ih)}
-	if ih.Role == inventory.RoleControlPlane && a.established {
-		p.Gate = append(p.Gate, a.columnRuns(ih))
+	if ih.Role == inventory.RoleControlPlane {
+		p.Gate = []phase.Check{a.kubeletHealthy(ih), a.columnRuns(ih)}
+		p.GateTimeout = restartGate
 	}
-	p.GateTimeout = restartGate
 	return p
 }
 

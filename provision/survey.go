@@ -24,7 +24,7 @@ import (
 type hostFacts struct {
 	marker  marker
 	etcd    bool   // an etcd manifest or data directory
-	node    bool   // a kubelet's own kubeconfig: the host is, or was, a Node
+	node    bool   // a kubelet was configured: the host is, or was, a Node
 	version string // of the API server's manifest; "" for none
 }
 
@@ -76,13 +76,13 @@ func readFacts(ctx context.Context, h host.Reader) (hostFacts, error) {
 	if f.marker, err = readMarker(ctx, h); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return f, err
 	}
-	seen, err := h.Stat(ctx, etcdManifest, etcdMember, kube.KubeletConf, apiServerManifest)
+	seen, err := h.Stat(ctx, etcdManifest, etcdMember, kube.KubeletConfig, apiServerManifest)
 	if err != nil {
 		return f, err
 	}
 	_, manifest := seen[etcdManifest]
 	_, data := seen[etcdMember]
-	_, f.node = seen[kube.KubeletConf]
+	_, f.node = seen[kube.KubeletConfig]
 	f.etcd = manifest || data
 	if _, ok := seen[apiServerManifest]; ok {
 		pod, err := h.ReadFile(ctx, apiServerManifest)

@@ -78,6 +78,10 @@ func (a *apply) dataPath() phase.Phase {
 			if a.Cluster.Spec.Network.CNI.Plugin == inventory.CNINone {
 				return true, nil
 			}
+			if a.probeImage() == "" {
+				phase.Tell(ctx, "the data path between pods was not checked: no image with purpose \"probe\" is in the bundle")
+				return true, nil
+			}
 			client, err := a.anyAPI(ctx)
 			if err != nil {
 				return false, err
@@ -94,16 +98,11 @@ func (a *apply) dataPath() phase.Phase {
 			if err != nil {
 				return err
 			}
-			image := a.probeImage()
-			if image == "" {
-				phase.Tell(ctx, "the data path between pods was not checked: no image with purpose \"probe\" is in the bundle")
-				return nil
-			}
 			key, err := a.dataPathKey(ctx, client)
 			if err != nil {
 				return err
 			}
-			if err := client.ProbeDataPath(ctx, image, a.Cluster.Spec.Network.DNSDomain, sayIn(ctx)); err != nil {
+			if err := client.ProbeDataPath(ctx, a.probeImage(), a.Cluster.Spec.Network.DNSDomain, sayIn(ctx)); err != nil {
 				return err
 			}
 			return client.Note(ctx, kube.NoteDataPath, key)

@@ -19,6 +19,7 @@ const (
 	DiscoveryFile = ConfigDir + "/discovery.conf"
 	AdminConf     = "/etc/kubernetes/admin.conf"
 	KubeletConf   = "/etc/kubernetes/kubelet.conf"
+	KubeletConfig = "/var/lib/kubelet/config.yaml" // written when a kubelet is started
 
 	BootstrapKubeletConf = "/etc/kubernetes/bootstrap-kubelet.conf"
 
