@@ -60,6 +60,7 @@ func containsLines(text, lines string) bool {
 // nothing of the cluster runs and what may be dear is moved aside.
 func reset(t *testing.T) {
 	path := writeInventory(t, allHosts, nil)
+	awaitProbePodsGone(t)
 	before := onEach(t, allHosts, clusterFootprint)
 	ha(t, "reset", "--confirm", "production", path).want(t, 64, "production", clusterName, "nothing was changed")
 	ha(t, "reset", path).want(t, 64, "--confirm")
