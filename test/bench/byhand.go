@@ -36,7 +36,12 @@ var verifiedCheck = regexp.MustCompile(`verify required ca-file \S+ verifyhost \
 var balancerFiles = []string{"/etc/haproxy/haproxy.cfg", "/etc/keepalived/keepalived.conf"}
 
 // byHand makes control planes by the documented commands, on hosts that
-// `ha-install apply` has prepared and `ha-install reset` has left.
+// `ha-install apply` has prepared and `ha-install reset` has left: software,
+// images, containerd and kernel settings are there. So are the balancers, with
+// ha-install's own short check intervals, so that nobody waits for them; only
+// the verification of the API servers' certificates is left out, as in the
+// documentation. Its API servers have less to do: no audit log, no encryption
+// at rest. Nobody proves its quorum.
 type byHand struct {
 	lab       *lab.Lab
 	dir       string
