@@ -21,7 +21,7 @@ func (c *Client) NodeHas(ctx context.Context, name string, labels map[string]str
 
 // DressNode adds labels and taints to a Node and leaves all others alone.
 func (c *Client) DressNode(ctx context.Context, name string, labels map[string]string, taints []corev1.Taint) error {
-	return retry.RetryOnConflict(retry.DefaultRetry, func() error {
+	return onConflict(func() error {
 		n, err := c.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
 		if err != nil {
 			return err
@@ -57,4 +57,20 @@ func dress(n *corev1.Node, labels map[string]string, taints []corev1.Taint) bool
 		}
 	}
 	return changed
+}
+
+// onConflict repeats an update that met another one. retry.RetryOnConflict
+// alone would return nil for a context that has ended: it takes that for the
+// end of its own patience, and for the error the last conflict, of which there
+// was none.
+func onConflict(update func() error) error {
+	var last error
+	err := retry.RetryOnConflict(retry.DefaultRetry, func() error {
+		last = update()
+		return last
+	})
+	if err == nil {
+		return last
+	}
+	return err
 }

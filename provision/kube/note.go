@@ -7,7 +7,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/util/retry"
 )
 
 // notes is the ConfigMap in kube-system in which we note what was proved.
@@ -31,7 +30,7 @@ func (c *Client) Noted(ctx context.Context, key string) (string, error) {
 // Note writes a note.
 func (c *Client) Note(ctx context.Context, key, value string) error {
 	maps := c.CoreV1().ConfigMaps(metav1.NamespaceSystem)
-	return retry.RetryOnConflict(retry.DefaultRetry, func() error {
+	return onConflict(func() error {
 		cm, err := maps.Get(ctx, notes, metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
 			_, err = maps.Create(ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: notes}, Data: map[string]string{key: value}}, metav1.CreateOptions{})

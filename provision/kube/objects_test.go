@@ -1,7 +1,9 @@
 package kube
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -248,5 +250,18 @@ func TestNodeUIDsAreSorted(t *testing.T) {
 	got, err := client.NodeUIDs(t.Context())
 	if err != nil || len(got) != 2 || !slices.IsSorted(got) {
 		t.Errorf("%q, %v", got, err)
+	}
+}
+
+func TestInterruptedWritesAreNoSuccess(t *testing.T) {
+	api, client := newAPI(t)
+	setNode(api, "w-1", "", nil)
+	ctx, interrupt := context.WithCancel(t.Context())
+	interrupt()
+	if err := client.Note(ctx, "a", "1"); !errors.Is(err, context.Canceled) {
+		t.Errorf("Note: error %v", err)
+	}
+	if err := client.DressNode(ctx, "w-1", map[string]string{"a": "1"}, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("DressNode: error %v", err)
 	}
 }
