@@ -34,7 +34,7 @@ before and after each, and its table is shown.`,
 		began := time.Now()
 		site := provision.Connect(c.Context(), cluster, base, provision.SSH)
 		defer site.Close()
-		report := newReporter(c.OutOrStdout(), output, verbose)
+		report := newReporter(c.OutOrStdout(), output, verbose, "nothing to change: the cluster is as the inventory says")
 		run := &phase.Runner{Events: report.event}
 		if err := provision.Apply(c.Context(), site, run); err != nil {
 			return err

@@ -42,7 +42,7 @@ var oneRun = []phase.Event{
 func TestReporterText(t *testing.T) {
 	for file, verbose := range map[string]bool{"run.txt": false, "run-verbose.txt": true} {
 		var out bytes.Buffer
-		r := newReporter(&out, "text", verbose)
+		r := newReporter(&out, "text", verbose, "nothing to change: the cluster is as the inventory says")
 		for _, e := range oneRun {
 			r.event(e)
 		}
@@ -53,7 +53,7 @@ func TestReporterText(t *testing.T) {
 
 func TestReporterSaysWhenNothingChanged(t *testing.T) {
 	var out bytes.Buffer
-	r := newReporter(&out, "text", false)
+	r := newReporter(&out, "text", false, "nothing to change: the cluster is as the inventory says")
 	r.summary(phase.Tally{Skipped: 40}, 2300*time.Millisecond)
 	if want := "\nnothing to change: the cluster is as the inventory says (2.3s)\n"; out.String() != want {
 		t.Errorf("%q, wanted %q", out.String(), want)
@@ -62,7 +62,7 @@ func TestReporterSaysWhenNothingChanged(t *testing.T) {
 
 func TestReporterJSONIsOneEventALine(t *testing.T) {
 	var out bytes.Buffer
-	r := newReporter(&out, "json", false)
+	r := newReporter(&out, "json", false, "nothing to change: the cluster is as the inventory says")
 	for _, e := range oneRun {
 		r.event(e)
 	}

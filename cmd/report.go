@@ -17,6 +17,7 @@ type reporter struct {
 	lines bool          // show the output of long commands
 	times []phaseTime
 	waits map[string]string // what each phase last said that it waits for
+	none  string            // what it means that nothing was changed
 }
 
 type phaseTime struct {
@@ -27,8 +28,8 @@ type phaseTime struct {
 	did   bool
 }
 
-func newReporter(out io.Writer, format string, lines bool) *reporter {
-	r := &reporter{out: out, lines: lines, waits: map[string]string{}}
+func newReporter(out io.Writer, format string, lines bool, none string) *reporter {
+	r := &reporter{out: out, lines: lines, waits: map[string]string{}, none: none}
 	if format == "json" {
 		r.json = json.NewEncoder(out)
 	}
@@ -96,7 +97,7 @@ func (r *reporter) summary(t phase.Tally, took time.Duration) {
 		return
 	}
 	if t.Changed == 0 {
-		fmt.Fprintf(r.out, "\nnothing to change: the cluster is as the inventory says (%s)\n", short(took))
+		fmt.Fprintf(r.out, "\n%s (%s)\n", r.none, short(took))
 		return
 	}
 	fmt.Fprintf(r.out, "\n%-14s %-6s %s\n", "PHASE", "RUNS", "TIME")

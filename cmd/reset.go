@@ -35,7 +35,7 @@ apply works again.`,
 		began := time.Now()
 		site := provision.Connect(c.Context(), cluster, base, provision.SSH)
 		defer site.Close()
-		report := newReporter(c.OutOrStdout(), output, false)
+		report := newReporter(c.OutOrStdout(), output, false, "nothing was taken down: no host of the inventory bears the marker of cluster "+cluster.Metadata.Name)
 		run := &phase.Runner{Events: report.event}
 		if err := provision.Reset(c.Context(), site, run); err != nil {
 			return err

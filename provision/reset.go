@@ -34,13 +34,6 @@ func Reset(ctx context.Context, s *Site, run *phase.Runner) error {
 		return kept
 	}
 	c := s.Cluster
-	if len(ours(c.Spec.Hosts)) == 0 {
-		return &ConflictError{
-			What: "no host of the inventory belongs to the cluster " + c.Metadata.Name,
-			Why:  "none bears its marker, " + markerFile,
-			Run:  "nothing; or take the inventory that the cluster was made with",
-		}
-	}
 	return run.Run(ctx, []phase.Stage{
 		phase.AtOnce(ours(c.Workers()), s.resetNode),
 		phase.AtOnce(ours(c.ControlPlanes()), s.resetNode),
