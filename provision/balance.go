@@ -110,6 +110,13 @@ func configureBalancer(ctx context.Context, h host.Host, files []host.File) erro
 // testKeepalived has keepalived itself read its new configuration.
 func testKeepalived(ctx context.Context, h host.Host, files []host.File) error {
 	for _, f := range files {
+		if f.Path == templates.KeepalivedCheckPath { // the test asks for what the configuration names
+			if _, err := h.Upload(ctx, f); err != nil {
+				return err
+			}
+		}
+	}
+	for _, f := range files {
 		if f.Path != templates.KeepalivedPath {
 			continue
 		}
