@@ -26,13 +26,13 @@ type run struct {
 
 // span is one phase over all hosts of one kind.
 type span struct {
-	name     string
-	from, to time.Time
-	hosts    int
-	changed  int
+	name    string
+	took    time.Duration // while it ran on at least one host
+	hosts   int
+	changed int
+	running int       // hosts that it runs on now
+	since   time.Time // when the first of those began
 }
-
-func (s span) took() time.Duration { return s.to.Sub(s.from) }
 
 // runProgram runs ha-install with JSON output, which it copies to log.
 func runProgram(ctx context.Context, binary string, log io.Writer, args ...string) (run, error) {
@@ -105,7 +105,7 @@ func clusterPhase(events []phase.Event, masters []string) (cluster, error) {
 	c.whole = to.Sub(from)
 	for _, s := range spans(events, masters) {
 		if s.name == "secrets" || s.name == "certificates" {
-			c.secrets += s.took()
+			c.secrets += s.took
 		}
 	}
 	return c, nil
@@ -122,16 +122,29 @@ func spans(events []phase.Event, masters []string) []span {
 		}
 		i := slices.IndexFunc(all, func(s span) bool { return s.name == name })
 		if i < 0 {
-			all = append(all, span{name: name, from: e.Time})
+			all = append(all, span{name: name})
 			i = len(all) - 1
 		}
-		all[i].to = e.Time
-		switch e.Kind {
-		case phase.Started:
-			all[i].hosts++
-		case phase.Finished:
-			all[i].changed++
-		}
+		all[i].count(e)
 	}
 	return all
+}
+
+func (s *span) count(e phase.Event) {
+	switch e.Kind {
+	case phase.Started:
+		if s.running == 0 {
+			s.since = e.Time
+		}
+		s.running++
+		s.hosts++
+	case phase.Finished, phase.Skipped, phase.Failed:
+		s.running--
+		if s.running == 0 {
+			s.took += e.Time.Sub(s.since)
+		}
+		if e.Kind == phase.Finished {
+			s.changed++
+		}
+	}
 }

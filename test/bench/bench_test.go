@@ -50,7 +50,9 @@ func wholeRun(t *testing.T) []phase.Event {
 		"1 started balancer lb-1", "2 finished balancer lb-1",
 		"2 started prepare cp-2", "2.1 started init cp-1", "3 finished prepare cp-2", "10 finished init cp-1",
 		"10 started join cp-2", "18 finished join cp-2",
+		"18 started establish cp-2", "18 finished establish cp-2",
 		"18 started join cp-3", "25 finished join cp-3",
+		"25 started establish cp-3", "25.5 finished establish cp-3",
 		"25 started harden-etcd cp-1", "30 finished harden-etcd cp-1",
 		"30 started join w-1", "33 finished join w-1")
 }
@@ -92,6 +94,14 @@ func TestClusterPhaseOfARunThatFoundMasters(t *testing.T) {
 func skip(e *phase.Event, name, host string) {
 	if e.Kind == phase.Finished && e.Phase == name && e.Host == host {
 		e.Kind = phase.Skipped
+	}
+}
+
+func TestSpansOfAPhaseThatRunsTwice(t *testing.T) {
+	for _, s := range spans(wholeRun(t), masters) {
+		if s.name == "establish" && (s.took != 500*time.Millisecond || s.hosts != 2) {
+			t.Errorf("establish took %s on %d hosts, want 0.5 s on 2: what lies between does not count", s.took, s.hosts)
+		}
 	}
 }
 
