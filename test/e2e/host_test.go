@@ -336,4 +336,3 @@ func (x *line) count() int {
 	defer x.mu.Unlock()
 	return x.n
 }
-
