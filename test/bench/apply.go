@@ -20,7 +20,6 @@ import (
 type run struct {
 	took   time.Duration // from its start to its end, as its user waits
 	memory int64         // bytes: the most that was resident
-	spans  []span
 	events []phase.Event
 }
 
