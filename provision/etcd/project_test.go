@@ -1,7 +1,6 @@
 package etcd
 
 import (
-	"fmt"
 	"math/bits"
 	"strings"
 	"testing"
@@ -178,7 +177,7 @@ func TestProjectAgainstBruteForce(t *testing.T) {
 	if allowed == 0 || tried == allowed {
 		t.Fatalf("%d of %d allowed: the test tests nothing", allowed, tried)
 	}
-	t.Log(fmt.Sprintf("%d projections, %d allowed", tried, allowed))
+	t.Logf("%d projections, %d allowed", tried, allowed)
 }
 
 // votesAfterAnyLoss says that the healthy ones survive the loss of any one.

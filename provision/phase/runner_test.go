@@ -60,11 +60,12 @@ func (s *script) phase(name, host string) Phase {
 	return p
 }
 
-// collect runs stages and returns the error and the kinds of the events.
-func collect(ctx context.Context, r *Runner, stages ...Stage) (error, []Event) {
+// collect runs stages and returns the events and the error.
+func collect(ctx context.Context, r *Runner, stages ...Stage) ([]Event, error) {
 	var events []Event
 	r.Events = func(e Event) { events = append(events, e) }
-	return r.Run(ctx, stages), events
+	err := r.Run(ctx, stages)
+	return events, err
 }
 
 func kinds(events []Event) string {
@@ -99,7 +100,7 @@ func TestRunnerParts(t *testing.T) {
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
 			var r Runner
-			err, events := collect(t.Context(), &r, One(row.script.phase("join", "cp-2")))
+			events, err := collect(t.Context(), &r, One(row.script.phase("join", "cp-2")))
 			if got := strings.Join(row.script.calls, " "); got != row.calls {
 				t.Errorf("called %q, wanted %q", got, row.calls)
 			}
@@ -139,7 +140,7 @@ func TestUndoOutlivesAnInterrupt(t *testing.T) {
 			return nil
 		},
 	}
-	err, _ := collect(ctx, &Runner{}, One(p))
+	_, err := collect(ctx, &Runner{}, One(p))
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
 	}
@@ -150,7 +151,7 @@ func TestUndoOutlivesAnInterrupt(t *testing.T) {
 
 func TestUndoThatFailsIsSaidBesideItsCause(t *testing.T) {
 	undo := errors.New("no way back")
-	err, _ := collect(t.Context(), &Runner{}, One((&script{do: errBoom, undo: undo}).phase("join", "")))
+	_, err := collect(t.Context(), &Runner{}, One((&script{do: errBoom, undo: undo}).phase("join", "")))
 	if !errors.Is(err, errBoom) || !errors.Is(err, undo) || !strings.Contains(err.Error(), "taking it back: no way back") {
 		t.Errorf("error %v", err)
 	}
@@ -166,7 +167,7 @@ func TestGateIsPolledUntilItPasses(t *testing.T) {
 			}
 			return nil
 		}}}}
-		if err, _ := collect(t.Context(), &Runner{}, One(p)); err != nil || asked != 4 {
+		if _, err := collect(t.Context(), &Runner{}, One(p)); err != nil || asked != 4 {
 			t.Errorf("error %v after %d questions", err, asked)
 		}
 		if took := time.Since(began); took != 3*pollEvery {
@@ -197,7 +198,7 @@ func TestDeadlineSaysWhatWasSeenLast(t *testing.T) {
 			asked++
 			return fmt.Errorf("look %d: 2 voters, wanted 3", asked)
 		}}}}
-		err, _ := collect(t.Context(), &Runner{}, One(p))
+		_, err := collect(t.Context(), &Runner{}, One(p))
 		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("error %v", err)
 		}
@@ -222,7 +223,7 @@ func TestParallelStageRunsAllAndNamesEveryError(t *testing.T) {
 	})
 	never := One(Phase{Name: "init", Do: func(context.Context) error { t.Error("a stage ran after one that failed"); return nil }})
 	var r Runner
-	err, _ := collect(t.Context(), &r, stage, never)
+	_, err := collect(t.Context(), &r, stage, never)
 	var all *multierror.Error
 	if !errors.As(err, &all) || len(all.Errors) != 2 || ran.Load() != 3 {
 		t.Fatalf("ran %d, error %v", ran.Load(), err)
@@ -248,7 +249,7 @@ func TestSerialStageStopsAtTheFirstError(t *testing.T) {
 			return nil
 		}}
 	})
-	err, _ := collect(t.Context(), &Runner{}, stage)
+	_, err := collect(t.Context(), &Runner{}, stage)
 	if want := []string{"cp-1", "cp-2"}; !slices.Equal(order, want) || err.Error() != "cp-2: join: boom" {
 		t.Errorf("ran %v, error %v", order, err)
 	}
@@ -269,7 +270,7 @@ func TestPhasesInTurnNeverOverlap(t *testing.T) {
 		stage := InTurn([]string{"a", "b", "c"}, func(host string) Phase {
 			return Phase{Name: "harden", Host: host, Do: work, Gate: []Check{{"it", work}}}
 		})
-		if err, _ := collect(t.Context(), &Runner{}, stage); err != nil {
+		if _, err := collect(t.Context(), &Runner{}, stage); err != nil {
 			t.Error(err)
 		}
 	})
@@ -282,7 +283,7 @@ func TestTogetherRunsStagesAtOnce(t *testing.T) {
 			return Phase{Name: name, Do: func(context.Context) error { <-time.After(time.Minute); return nil }}
 		}
 		stage := Together(One(slow("init")), AtOnce([]string{"x", "y"}, slow))
-		if err, _ := collect(t.Context(), &Runner{}, stage); err != nil || time.Since(began) != time.Minute || len(stage.Phases) != 3 {
+		if _, err := collect(t.Context(), &Runner{}, stage); err != nil || time.Since(began) != time.Minute || len(stage.Phases) != 3 {
 			t.Errorf("%d phases took %s, error %v", len(stage.Phases), time.Since(began), err)
 		}
 	})
@@ -292,7 +293,7 @@ func TestInterruptedRunStartsNothingMore(t *testing.T) {
 	ctx, interrupt := context.WithCancel(t.Context())
 	first := One(Phase{Name: "claim", Do: func(context.Context) error { interrupt(); return nil }})
 	second := One(Phase{Name: "init", Do: func(context.Context) error { t.Error("it began after the interrupt"); return nil }})
-	if err, _ := collect(ctx, &Runner{}, first, second); !errors.Is(err, context.Canceled) {
+	if _, err := collect(ctx, &Runner{}, first, second); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
 	}
 }
@@ -303,7 +304,7 @@ func TestEventsOfLongCommands(t *testing.T) {
 		Tell(ctx, "voters 1  quorum 1")
 		return nil
 	}}
-	_, events := collect(t.Context(), &Runner{}, One(p))
+	events, _ := collect(t.Context(), &Runner{}, One(p))
 	want := []Event{
 		{Kind: Started, Phase: "init", Host: "cp-1"},
 		{Kind: Output, Phase: "init", Host: "cp-1", Message: "[certs] using the existing CA"},
