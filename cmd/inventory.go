@@ -90,6 +90,9 @@ func validateJSON(c *cobra.Command, file string) error {
 	switch {
 	case errors.As(err, &bad):
 		v.Issues = append(v.Issues, bad.Issues...)
+		if text := err.Error(); text != bad.Error() { // beside what has no place
+			v.Error = text
+		}
 	case err != nil:
 		v.Error = err.Error()
 	default:

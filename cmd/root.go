@@ -42,7 +42,7 @@ func Execute(ctx context.Context, args []string, in io.Reader, out, errOut io.Wr
 	switch {
 	case errors.As(err, &said):
 	case errors.As(err, &bad): // file:line:column first, as compilers do
-		fmt.Fprintln(errOut, bad)
+		fmt.Fprintln(errOut, err)
 	default:
 		fmt.Fprintf(errOut, "ha-install: %s\n", indent(err.Error()))
 	}

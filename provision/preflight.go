@@ -2,10 +2,14 @@ package provision
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/hashicorp/go-multierror"
 
 	"github.com/ha-install/ha-install/inventory"
 	"github.com/ha-install/ha-install/provision/bundle"
@@ -85,7 +89,7 @@ func (s *Site) Render() error {
 		return err
 	}
 	if err := templates.Validate(s.Cluster); err != nil {
-		return err
+		return placed(s.Cluster, err)
 	}
 	_, err := s.networkManifests()
 	return err
@@ -105,4 +109,47 @@ func (s *Site) unsupported() error {
 		issues = append(issues, s.Cluster.Issue("spec.endpoint.port", fmt.Sprintf("%d is taken by HAProxy's own health answer", templates.BalancerHealthPort), "take another port, 6443 for example"))
 	}
 	return inventory.Join(issues...)
+}
+
+// A complaint about a raw field begins with where it is; the field within is
+// named by kubeadm's strict decoder.
+var (
+	rawPlace = regexp.MustCompile(`^(spec\.[A-Za-z0-9_.]+): (.*)$`)
+	rawField = regexp.MustCompile(`^(?:unknown field "([^"]+)"|([A-Za-z0-9_.]+) is an? )`)
+)
+
+// placed gives the complaints about raw fields their place in the file. What
+// has none is said as it is.
+func placed(c *inventory.Cluster, err error) error {
+	var issues []inventory.Issue
+	var others []error
+	for _, e := range flat(err) {
+		m := rawPlace.FindStringSubmatch(e.Error())
+		if m == nil {
+			others = append(others, e)
+			continue
+		}
+		path := m[1]
+		if f := rawField.FindStringSubmatch(m[2]); f != nil {
+			path += "." + f[1] + f[2]
+		}
+		issues = append(issues, c.Issue(path, m[2], ""))
+	}
+	if len(issues) == 0 {
+		return err
+	}
+	return phase.Join(append([]error{inventory.Join(issues...)}, others...)...)
+}
+
+// flat takes multierrors apart, however deep.
+func flat(err error) []error {
+	var all *multierror.Error
+	if !errors.As(err, &all) {
+		return []error{err}
+	}
+	var out []error
+	for _, e := range all.Errors {
+		out = append(out, flat(e)...)
+	}
+	return out
 }
