@@ -184,6 +184,9 @@ func TestInstalledSoftwareIsAskedFor(t *testing.T) {
 		missing := slices.DeleteFunc(slices.Clone(args), func(tool string) bool { return slices.Contains(has, tool) })
 		return []byte(strings.Join(missing, "\n")), nil
 	})
+	w.Script(versionsScript, func(*sim.Host, []string) ([]byte, error) {
+		return []byte(c.Spec.Kubernetes.Version + "\ncontainerd github.com/containerd/containerd/v2 v2.4.2 abc\n"), nil
+	})
 	a := &apply{Site: Connect(w.Begin(context.Background(), nil), c, "", w.Dial)}
 	defer a.Close()
 	for _, row := range []struct{ host, want string }{{"cp-1", ""}, {"w-1", ""}, {"lb-1", "the host does not have keepalived"}} {
@@ -227,5 +230,20 @@ func TestStatusOfARunningCluster(t *testing.T) {
 	st = take()
 	if bad := strings.Join(st.Problems(), "\n"); st.Quorum.State != etcd.Degraded || !strings.Contains(bad, "cp-2: ") || !strings.Contains(bad, "lb-1: haproxy: not active") {
 		t.Errorf("%s, problems:\n%s", st.Quorum.State, bad)
+	}
+}
+
+func TestInstalledVersionsHaveToFit(t *testing.T) {
+	for _, row := range []struct{ name, said, want string }{
+		{"both fit", "v1.36.3\ncontainerd github.com/containerd/containerd/v2 v2.4.2 abc\n", ""},
+		{"Debian's way to say it fits", "v1.36.3\ncontainerd containerd.io 2.1.0 abc\n", ""},
+		{"kubeadm of another release", "v1.35.4\ncontainerd github.com/containerd/containerd/v2 v2.4.2 abc\n", "kubeadm is v1.35.4, spec.kubernetes.version is v1.36.3"},
+		{"containerd 1.6, as in Debian 12", "v1.36.3\ncontainerd github.com/containerd/containerd 1.6.20~ds1 1.6.20~ds1-1+b1\n", "containerd is 1, 2 or later is needed"},
+		{"no version at all", "v1.36.3\n", "does not say its version"},
+	} {
+		err := installedFits(row.said, "v1.36.3")
+		if (err == nil) != (row.want == "") || err != nil && !strings.Contains(err.Error(), row.want) {
+			t.Errorf("%s: error %v, wanted %q", row.name, err, row.want)
+		}
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -75,7 +77,7 @@ func (a *apply) missingSoftware(ctx context.Context, ih inventory.Host) (missing
 		return missing{}, err
 	}
 	if a.bundle == nil {
-		return missingTools(ctx, h, ih.Role)
+		return missingTools(ctx, h, ih.Role, a.Cluster.Spec.Kubernetes.Version)
 	}
 	var m missing
 	installed, err := installedPackages(ctx, h)
@@ -139,15 +141,45 @@ var toolsFor = map[inventory.Role][]string{
 // toolsScript prints those of its arguments that are no command.
 const toolsScript = `for t; do command -v "$t" >/dev/null || echo "$t"; done`
 
-func missingTools(ctx context.Context, h host.Reader, role inventory.Role) (missing, error) {
+// versionsScript prints what kubeadm and containerd say of themselves.
+const versionsScript = `kubeadm version -o short && containerd --version`
+
+func missingTools(ctx context.Context, h host.Reader, role inventory.Role, version string) (missing, error) {
 	var m missing
 	argv := append([]string{"sh", "-c", toolsScript, "sh"}, toolsFor[role]...)
 	out, err := h.Query(ctx, argv...)
 	if err != nil {
 		return m, err
 	}
-	m.tools = strings.Fields(string(out))
-	return m, nil
+	if m.tools = strings.Fields(string(out)); len(m.tools) > 0 || role == inventory.RoleLoadBalancer {
+		return m, nil
+	}
+	said, err := h.Query(ctx, "sh", "-c", versionsScript)
+	if err != nil {
+		return m, err
+	}
+	return m, installedFits(string(said), version)
+}
+
+// containerdVersion finds the major version in "containerd github.com/... v2.4.2 <commit>".
+var containerdVersion = regexp.MustCompile(`(?m)^containerd .* v?([0-9]+)\.[0-9]+\.[0-9]+`)
+
+// installedFits compares installed software with what is to be made of it:
+// kubeadm makes its own release, and our containerd configuration has the
+// layout of containerd 2.
+func installedFits(said, version string) error {
+	kubeadm, _, _ := strings.Cut(said, "\n")
+	if kubeadm = strings.TrimSpace(kubeadm); kubeadm != version {
+		return fmt.Errorf("kubeadm is %s, spec.kubernetes.version is %s: install that release, or change the inventory", kubeadm, version)
+	}
+	m := containerdVersion.FindStringSubmatch(said)
+	if m == nil {
+		return fmt.Errorf("containerd does not say its version: %q", said)
+	}
+	if major, err := strconv.Atoi(m[1]); err != nil || major < 2 {
+		return fmt.Errorf("containerd is %s, 2 or later is needed: install it, or use a bundle", m[1])
+	}
+	return nil
 }
 
 func (a *apply) installPackages(ctx context.Context, h host.Host, items []bundle.Item) error {
