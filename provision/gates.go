@@ -128,21 +128,16 @@ func tellVerdict(ctx context.Context, v etcd.Verdict, title string, d *etcd.Deci
 
 // columnReady waits for all four static pods of a master and its API server.
 func (s *Site) columnReady(ih inventory.Host) phase.Check {
-	return phase.Check{Name: "the control plane of " + ih.Name, Run: func(ctx context.Context) error {
-		client, err := s.api(ctx, ih)
-		if err != nil {
-			return err
-		}
-		if err := client.Readyz(ctx); err != nil {
-			return err
-		}
-		return client.Column(ctx, ih.Name)
-	}}
+	return s.column(ih, (*kube.Client).Column)
 }
 
 // columnRuns is columnReady without the wait for the startup probes; the last
 // phase asks for all of it.
 func (s *Site) columnRuns(ih inventory.Host) phase.Check {
+	return s.column(ih, (*kube.Client).ColumnRuns)
+}
+
+func (s *Site) column(ih inventory.Host, ask func(*kube.Client, context.Context, string) error) phase.Check {
 	return phase.Check{Name: "the control plane of " + ih.Name, Run: func(ctx context.Context) error {
 		client, err := s.api(ctx, ih)
 		if err != nil {
@@ -151,7 +146,7 @@ func (s *Site) columnRuns(ih inventory.Host) phase.Check {
 		if err := client.Readyz(ctx); err != nil {
 			return err
 		}
-		return client.ColumnRuns(ctx, ih.Name)
+		return ask(client, ctx, ih.Name)
 	}}
 }
 
