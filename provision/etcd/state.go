@@ -204,7 +204,7 @@ func (a *assessment) warn() {
 			say("%s: the database fills %.0f %% of its quota (warns at %.0f %%, mutations are refused at %.0f %%): compact and defragment it", m.Name, full*100, quotaWarn*100, quotaRefuse*100)
 		}
 		if m.Via != "" {
-			say("%s: our own connection to the host fails; seen through %s", m.Name, m.Via)
+			say("%s: no answer in time over our own connection to the host; seen through %s", m.Name, m.Via)
 		}
 		if m.Ghost {
 			say("member %s (%s, %s) is on no host of the inventory", m.ID, m.Name, m.PeerURL)
