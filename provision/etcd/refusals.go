@@ -177,5 +177,9 @@ func removeCommand(v Verdict, m Member) string {
 			break
 		}
 	}
-	return fmt.Sprintf("once you know that it is not needed, on %s: etcdctl member remove %s", from, m.ID)
+	by := fmt.Sprintf("once you know that it is not needed, on %s: etcdctl member remove %s", from, m.ID)
+	if m.Ghost && m.Healthy { // most likely a host that was taken out of the inventory
+		return "put its host back into the inventory; or, " + by
+	}
+	return by
 }
