@@ -11,6 +11,7 @@ import (
 	"github.com/ha-install/ha-install/provision"
 	"github.com/ha-install/ha-install/provision/etcd"
 	"github.com/ha-install/ha-install/provision/phase"
+	"github.com/ha-install/ha-install/test/golden"
 )
 
 // at is a moment of a run, in the zone that the reporter shows.
@@ -47,7 +48,7 @@ func TestReporterText(t *testing.T) {
 			r.event(e)
 		}
 		r.summary(phase.Tally{Changed: 3, Skipped: 1}, 26*time.Second)
-		golden(t, file, out.Bytes())
+		golden.Check(t, file, out.Bytes())
 	}
 }
 
@@ -121,7 +122,7 @@ func TestRenderStatus(t *testing.T) {
 		if err := renderStatus(&out, st); err != nil {
 			t.Fatal(err)
 		}
-		golden(t, file, out.Bytes())
+		golden.Check(t, file, out.Bytes())
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/ha-install/ha-install/provision/kube"
 	"github.com/ha-install/ha-install/provision/phase"
 	"github.com/ha-install/ha-install/provision/preflight"
+	"github.com/ha-install/ha-install/test/golden"
 )
 
 func TestExitCodes(t *testing.T) {
@@ -107,7 +108,7 @@ func TestHelp(t *testing.T) {
 	if code != 0 || errOut != "" {
 		t.Errorf("exit code %d, err %q", code, errOut)
 	}
-	golden(t, "help.txt", []byte(out))
+	golden.Check(t, "help.txt", []byte(out))
 	if code, bare, _ := run(t, ""); code != 0 || bare != out {
 		t.Errorf("without a verb: exit code %d, another text than --help", code)
 	}

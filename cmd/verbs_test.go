@@ -14,6 +14,7 @@ import (
 
 	"github.com/ha-install/ha-install/inventory"
 	"github.com/ha-install/ha-install/provision/bundle"
+	"github.com/ha-install/ha-install/test/golden"
 )
 
 // writeBundle makes a bundle of two small items.
@@ -41,7 +42,7 @@ func TestBundleInspect(t *testing.T) {
 	if code != 0 || errOut != "" {
 		t.Errorf("exit code %d, %s", code, errOut)
 	}
-	golden(t, "bundle-inspect.txt", []byte(out))
+	golden.Check(t, "bundle-inspect.txt", []byte(out))
 	_, out, _ = run(t, "", "bundle", "inspect", "-o", "json", file)
 	var m bundle.Manifest
 	if err := json.Unmarshal([]byte(out), &m); err != nil || len(m.Items) != 2 || m.Items[0].Dest != "/usr/local/bin/kubelet" {

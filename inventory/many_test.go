@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/ha-install/ha-install/test/golden"
 )
 
 func TestManyErrorsAreToldAtOnce(t *testing.T) {
@@ -14,7 +16,7 @@ func TestManyErrorsAreToldAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, warnings, err := Parse("many-errors.yaml", data)
-	golden(t, "many-errors.txt", []byte(report(warnings, err)+"\n"))
+	golden.Check(t, "many-errors.txt", []byte(report(warnings, err)+"\n"))
 }
 
 func TestHugeFileIsNotRead(t *testing.T) {

@@ -9,6 +9,8 @@ import (
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"go.yaml.in/yaml/v4"
+
+	"github.com/ha-install/ha-install/test/golden"
 )
 
 func schemaBytes(t *testing.T) []byte {
@@ -57,7 +59,7 @@ func instance(t *testing.T, data []byte) any {
 	return out
 }
 
-func TestSchemaGolden(t *testing.T) { golden(t, "schema.json", schemaBytes(t)) }
+func TestSchemaGolden(t *testing.T) { golden.Check(t, "schema.json", schemaBytes(t)) }
 
 func TestSchemaAcceptsTheExamples(t *testing.T) {
 	schema := compiled(t)

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/ha-install/ha-install/inventory"
+	"github.com/ha-install/ha-install/test/golden"
 )
 
 func TestGoldens(t *testing.T) {
@@ -41,7 +42,7 @@ func TestGoldens(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			golden(t, d.name, got)
+			golden.Check(t, d.name, got)
 		})
 	}
 }

@@ -4,32 +4,12 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"flag"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/ha-install/ha-install/test/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files")
-
-func golden(t *testing.T, file string, got []byte) {
-	t.Helper()
-	path := filepath.Join("testdata", file)
-	if *update {
-		if err := os.WriteFile(path, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), string(got)); diff != "" {
-		t.Errorf("%s (-want +got):\n%s", file, diff)
-	}
-}
 
 func TestRender(t *testing.T) {
 	realIDs := func(o *Observation) {
@@ -80,7 +60,7 @@ func TestRender(t *testing.T) {
 					b.WriteString("\n" + err.Error() + "\n")
 				}
 			}
-			golden(t, tt.file, b.Bytes())
+			golden.Check(t, tt.file, b.Bytes())
 		})
 	}
 }
@@ -91,7 +71,7 @@ func TestVerdictAsJSON(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "verdict.json", append(got, '\n'))
+	golden.Check(t, "verdict.json", append(got, '\n'))
 	var back Verdict
 	if err := json.Unmarshal(got, &back); err != nil {
 		t.Fatal(err)

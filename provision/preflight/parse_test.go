@@ -11,11 +11,9 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
-	"flag"
 	"fmt"
 	"math/big"
 	"net/netip"
-	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -24,9 +22,8 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/ha-install/ha-install/provision/host"
+	"github.com/ha-install/ha-install/test/golden"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
 
 func TestParseFacts(t *testing.T) {
 	journal := base64.StdEncoding.EncodeToString([]byte(`{"cluster":"prod","operations":[]}`))
@@ -251,24 +248,8 @@ func TestRender(t *testing.T) {
 	if err := r.Render(&b); err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "testdata/report.txt", b.String())
-	golden(t, "testdata/report-error.txt", r.Err().Error()+"\n")
-}
-
-func golden(t *testing.T, path, got string) {
-	t.Helper()
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if string(want) != got {
-		t.Errorf("%s differs; run with -update after looking:\n%s", path, got)
-	}
+	golden.Check(t, "report.txt", []byte(b.String()))
+	golden.Check(t, "report-error.txt", []byte(r.Err().Error()+"\n"))
 }
 
 func TestEtcdDirFollowsRawFields(t *testing.T) {

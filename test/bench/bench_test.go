@@ -2,17 +2,14 @@ package main
 
 import (
 	"bytes"
-	"flag"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/ha-install/ha-install/provision/phase"
+	"github.com/ha-install/ha-install/test/golden"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden file")
 
 var masters = []string{"cp-1", "cp-2", "cp-3"}
 
@@ -171,17 +168,5 @@ func TestMarkdown(t *testing.T) {
 	}
 	var got bytes.Buffer
 	r.markdown(&got)
-	const golden = "testdata/tables.md"
-	if *update {
-		if err := os.WriteFile(golden, got.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got.Bytes(), want) {
-		t.Errorf("the tables differ from %s (-update rewrites it):\n%s", golden, got.String())
-	}
+	golden.Check(t, "tables.md", got.Bytes())
 }

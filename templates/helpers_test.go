@@ -1,40 +1,13 @@
 package templates
 
 import (
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/ha-install/ha-install/inventory"
+	"github.com/ha-install/ha-install/test/golden"
 )
-
-var update = flag.Bool("update", false, "write the goldens anew")
-
-// golden compares got with testdata/name.
-func golden(t *testing.T, name string, got []byte) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), string(got)); diff != "" {
-		t.Errorf("%s (-want +got):\n%s", path, diff)
-	}
-}
 
 // goldenFiles compares a list of files, paths and modes included.
 func goldenFiles(t *testing.T, name string, list []File) {
@@ -43,7 +16,7 @@ func goldenFiles(t *testing.T, name string, list []File) {
 	for _, f := range list {
 		fmt.Fprintf(&out, "==> %s %04o secret=%t\n%s\n", f.Path, f.Mode, f.Secret, f.Content)
 	}
-	golden(t, name, []byte(out.String()))
+	golden.Check(t, name, []byte(out.String()))
 }
 
 // testCluster has two balancers, three masters and a worker; each call is a new one.
