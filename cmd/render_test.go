@@ -11,6 +11,7 @@ import (
 	"github.com/ha-install/ha-install/provision"
 	"github.com/ha-install/ha-install/provision/etcd"
 	"github.com/ha-install/ha-install/provision/phase"
+	"github.com/ha-install/ha-install/provision/units"
 	"github.com/ha-install/ha-install/test/golden"
 )
 
@@ -87,7 +88,7 @@ func statusOfThree() provision.Status {
 	pods := map[string]string{"etcd": "ready", "kube-apiserver": "ready", "kube-controller-manager": "ready", "kube-scheduler": "ready"}
 	expires := &provision.Expiry{File: "apiserver.crt", NotAfter: time.Now().Add(364*24*time.Hour + time.Hour)}
 	st := provision.Status{
-		Cluster: "prod", Took: "412ms", State: etcd.Pass,
+		Cluster: "prod", Took: units.Seconds(412 * time.Millisecond), State: etcd.Pass,
 		Quorum: etcd.Verdict{
 			State: etcd.Pass, ClusterID: 0x14bfbf98aabbccdd, LeaderID: memberID(0), LeaderName: "cp-1", Term: 7, Version: "3.6.8", Proven: true,
 			Numbers: etcd.Numbers{Voters: 3, Quorum: 2, Healthy: 3, CanLose: 1},

@@ -16,6 +16,7 @@ import (
 	"github.com/ha-install/ha-install/provision/host"
 	"github.com/ha-install/ha-install/provision/kube"
 	"github.com/ha-install/ha-install/provision/pki"
+	"github.com/ha-install/ha-install/provision/units"
 )
 
 // StatusBudget bounds a whole status, dead hosts included: connecting takes at
@@ -28,15 +29,15 @@ const (
 
 // Status is where the cluster stands, as seen from every host at once.
 type Status struct {
-	Cluster   string       `json:"cluster"`
-	At        time.Time    `json:"at"`
-	Took      string       `json:"took"`
-	State     etcd.State   `json:"state"` // of everything: quorum that is PASS with problems beside it is DEGRADED
-	Quorum    etcd.Verdict `json:"quorum"`
-	Endpoint  Endpoint     `json:"endpoint"`
-	Hosts     []HostStatus `json:"hosts"`
-	Leaders   []LeaderName `json:"leaders,omitempty"`
-	LeaderErr string       `json:"leaderError,omitempty"`
+	Cluster   string        `json:"cluster"`
+	At        time.Time     `json:"at"`
+	Took      units.Seconds `json:"tookSeconds"`
+	State     etcd.State    `json:"state"` // of everything: quorum that is PASS with problems beside it is DEGRADED
+	Quorum    etcd.Verdict  `json:"quorum"`
+	Endpoint  Endpoint      `json:"endpoint"`
+	Hosts     []HostStatus  `json:"hosts"`
+	Leaders   []LeaderName  `json:"leaders,omitempty"`
+	LeaderErr string        `json:"leaderError,omitempty"`
 }
 
 // LeaderName says which node leads a component.
@@ -100,7 +101,7 @@ func TakeStatus(ctx context.Context, s *Site) Status {
 	if st.State = st.Quorum.State; st.State == etcd.Pass && len(st.Problems()) > 0 {
 		st.State = etcd.Degraded
 	}
-	st.Took = time.Since(began).Round(time.Millisecond).String()
+	st.Took = units.Seconds(time.Since(began).Round(time.Millisecond))
 	return st
 }
 

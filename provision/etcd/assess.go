@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/ha-install/ha-install/provision/units"
 )
 
 // Assess judges an observation. It has no I/O: the same facts always give the
@@ -216,7 +218,7 @@ func (a *assessment) fill(m *Member, v *View) {
 	m.Via = v.Via
 	m.HostDown = ownHostDown(v)
 	if !v.DownSince.IsZero() {
-		m.DeadFor = a.o.At.Sub(v.DownSince)
+		m.DeadFor = units.Seconds(a.o.At.Sub(v.DownSince))
 	}
 	if v.Last == nil {
 		return

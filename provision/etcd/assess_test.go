@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/ha-install/ha-install/provision/units"
 )
 
 func TestAssess(t *testing.T) {
@@ -83,8 +85,8 @@ func TestAssess(t *testing.T) {
 			v.Attempts = []Attempt{{Via: "cp-3", Outcome: NoCertificate, Err: "cp-3: etcd client certificate: file does not exist"}}
 		})}, Pass, 3, 1, 3, MemberHealthy, "certificate: file does not exist; answers through cp-1"},
 		{"members that we cannot verify prove nothing", 3, []fault{unverified(1), unverified(2), unverified(3), noWrite}, Unknown, 0, -2, 1, MemberUnverified, "tls: unknown authority"},
-		{"a slow read warns", 3, []fault{edit(2, func(v *View) { v.Linearizable.Latency = 150 * time.Millisecond })}, Pass, 3, 1, 2, MemberHealthy, "cp-2: a linearizable read took 150ms"},
-		{"a slow disk warns", 3, []fault{edit(2, func(v *View) { v.FsyncP99 = 64 * time.Millisecond })}, Pass, 3, 1, 2, MemberHealthy, "cp-2: the disk is slow"},
+		{"a slow read warns", 3, []fault{edit(2, func(v *View) { v.Linearizable.Latency = units.Seconds(150 * time.Millisecond) })}, Pass, 3, 1, 2, MemberHealthy, "cp-2: a linearizable read took 150ms"},
+		{"a slow disk warns", 3, []fault{edit(2, func(v *View) { v.FsyncP99 = units.Seconds(64 * time.Millisecond) })}, Pass, 3, 1, 2, MemberHealthy, "cp-2: the disk is slow"},
 		{"a database at 80 % of its quota warns", 3, []fault{edit(2, func(v *View) { v.Last.DBSize = 7 << 30 })}, Pass, 3, 1, 0, "", "cp-2: the database fills 88 % of its quota"},
 		{"a host that is no member yet is absent", 2, []fault{func(o *Observation) {
 			o.Hosts = append(o.Hosts, Host{Name: "cp-3", PeerURL: peerURL(3)})
@@ -142,7 +144,7 @@ func TestStability(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			o := observed(3)
 			o.History = tt.history
-			if got := Assess(o).StableFor; got != tt.want {
+			if got := Assess(o).StableFor.Duration(); got != tt.want {
 				t.Errorf("stable for %s, want %s", got, tt.want)
 			}
 		})

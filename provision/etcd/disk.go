@@ -10,6 +10,8 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+
+	"github.com/ha-install/ha-install/provision/units"
 )
 
 const (
@@ -21,7 +23,7 @@ const (
 
 // fsyncP99 reads the 99th percentile of the member's WAL fsyncs since it
 // started, over the host's own connection.
-func fsyncP99(ctx context.Context, t Target) (time.Duration, error) {
+func fsyncP99(ctx context.Context, t Target) (units.Seconds, error) {
 	ctx, cancel := context.WithTimeout(ctx, CallTimeout)
 	defer cancel()
 	url := t.MetricsURL
@@ -54,7 +56,7 @@ func fsyncP99(ctx context.Context, t Target) (time.Duration, error) {
 	if f == nil || len(f.GetMetric()) == 0 {
 		return 0, fmt.Errorf("%s: etcd metrics: no %s", t.Name, fsyncMetric)
 	}
-	return quantile(f.GetMetric()[0].GetHistogram(), 0.99), nil
+	return units.Seconds(quantile(f.GetMetric()[0].GetHistogram(), 0.99)), nil
 }
 
 // quantile is the upper bound of the bucket that holds the q-th observation.

@@ -53,7 +53,7 @@ func (m *Members) Gate(ctx context.Context, w Want, budget time.Duration) (Verdi
 			return last, miss.err(w, last, nil)
 		}
 		wait := gatePoll
-		if left := ElectionTimeout - last.StableFor; miss.onlyStability && left > 0 {
+		if left := ElectionTimeout - last.StableFor.Duration(); miss.onlyStability && left > 0 {
 			wait = left
 		}
 		if err := pause(ctx, wait); err != nil {
@@ -119,8 +119,8 @@ func (w Want) missing(v Verdict) *missing {
 		return &missing{reason: fmt.Sprintf("%d learners, %d are wanted", v.Learners, w.Learners)}
 	case w.AllHealthy && v.Healthy < v.Voters:
 		return &missing{reason: fmt.Sprintf("%d of %d voters are healthy: %s", v.Healthy, v.Voters, v.sick()), run: arithmeticRemedy(v)}
-	case v.StableFor < ElectionTimeout:
-		return &missing{reason: fmt.Sprintf("leader and term seen unchanged for %s, %s are wanted", shortDuration(v.StableFor), ElectionTimeout), onlyStability: true}
+	case v.StableFor.Duration() < ElectionTimeout:
+		return &missing{reason: fmt.Sprintf("leader and term seen unchanged for %s, %s are wanted", shortDuration(v.StableFor.Duration()), ElectionTimeout), onlyStability: true}
 	}
 	return nil
 }

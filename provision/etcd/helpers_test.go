@@ -3,6 +3,8 @@ package etcd
 import (
 	"fmt"
 	"time"
+
+	"github.com/ha-install/ha-install/provision/units"
 )
 
 // The pure tests describe clusters by what is wrong with them; everything
@@ -20,7 +22,7 @@ type fault func(*Observation)
 
 // observed makes an observation of n healthy voters and applies the faults.
 func observed(n int, faults ...fault) Observation {
-	o := Observation{At: t0, Write: &Write{Latency: 5 * time.Millisecond}}
+	o := Observation{At: t0, Write: &Write{Latency: units.Seconds(5 * time.Millisecond)}}
 	list := listOf(n)
 	for i := 1; i <= n; i++ {
 		o.Hosts = append(o.Hosts, Host{Name: name(i), PeerURL: peerURL(i)})
@@ -47,7 +49,7 @@ func healthyView(i int, list []Listed) View {
 		Revision: 500, DBSize: 38 << 20, DBInUse: 20 << 20, DBQuota: 8 << 30, Version: "3.6.8",
 	}
 	first, last := s, s
-	ok := Read{Done: true, Latency: 4 * time.Millisecond}
+	ok := Read{Done: true, Latency: units.Seconds(4 * time.Millisecond)}
 	return View{
 		Host: name(i), PeerURL: peerURL(i), First: &first, Last: &last,
 		Local: list, Agreed: list, Serializable: ok, Linearizable: ok,

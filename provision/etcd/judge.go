@@ -13,7 +13,7 @@ func (a *assessment) judge(m Member, l Listed, v *View) (MemberState, string) {
 		return MemberUnreachable, "nothing was asked at " + m.PeerURL
 	}
 	if v.Last == nil {
-		state, why := a.unanswered(v, m.DeadFor)
+		state, why := a.unanswered(v, m.DeadFor.Duration())
 		if m.Unnamed && m.ID != 0 {
 			return MemberUnnamed, "added, but it never started; " + why
 		}

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/ha-install/ha-install/provision/units"
 )
 
 // catchUpBudget is how long a follower may need to apply what the leader had.
@@ -184,7 +186,7 @@ func (c *conn) read(ctx context.Context, opts ...clientv3.OpOption) Read {
 	defer cancel()
 	began := time.Now()
 	_, err := c.Get(ctx, probePrefix, opts...)
-	return Read{Done: true, Latency: time.Since(began), Err: text(err)}
+	return Read{Done: true, Latency: units.Seconds(time.Since(began)), Err: text(err)}
 }
 
 // ghosts are listed members that no target stands for.

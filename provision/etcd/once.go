@@ -8,6 +8,8 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/ha-install/ha-install/provision/units"
 )
 
 // probePrefix is where our own keys live; the lease removes them if we cannot.
@@ -110,7 +112,7 @@ func (c *conn) write(ctx context.Context) *Write {
 		return &Write{Err: reason(err)}
 	}
 	_, err = c.Put(ctx, probePrefix+rand.Text(), began.UTC().Format(time.RFC3339Nano), clientv3.WithLease(lease.ID))
-	w := &Write{Latency: time.Since(began), Err: text(err)}
+	w := &Write{Latency: units.Seconds(time.Since(began)), Err: text(err)}
 	// The lease would expire by itself; its key only should not linger.
 	_, _ = c.Revoke(ctx, lease.ID)
 	return w

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+
+	"github.com/ha-install/ha-install/provision/units"
 )
 
 // OpKind is a kind of operation on one member.
@@ -93,7 +95,7 @@ func atBest(v Verdict, op Operation) Verdict {
 		isTarget := op.Kind == OpRemoveDead && targets(op, *m)
 		switch {
 		case isTarget && !m.Healthy:
-			m.State, m.DeadFor = MemberDead, MinDead
+			m.State, m.DeadFor = MemberDead, units.Seconds(MinDead)
 		case m.Role == Learner:
 			m.State, m.Healthy = MemberLearner, true
 		case m.Role == Voter && !(m.State == MemberDead && m.HostDown) && m.State != MemberAlarm:

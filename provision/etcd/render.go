@@ -77,7 +77,7 @@ func cells(m Member) []string {
 		db = size(m.DBSize) + "/" + size(m.DBQuota)
 	}
 	if m.Latency > 0 {
-		latency = shortDuration(m.Latency)
+		latency = shortDuration(m.Latency.Duration())
 	}
 	return []string{m.Name, m.ID.Short(), cmp.Or(role, "-"), string(m.State), raft, db, latency, m.Why}
 }

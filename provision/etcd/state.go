@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/ha-install/ha-install/provision/units"
 )
 
 // count does the arithmetic. V is every voter of the list, started or not.
@@ -176,7 +178,7 @@ func (a *assessment) stability() {
 		if s.Leader != a.v.LeaderID || s.Term != a.v.Term || a.o.At.Sub(s.At) > sampleLifetime {
 			return
 		}
-		a.v.StableFor = a.o.At.Sub(s.At)
+		a.v.StableFor = units.Seconds(a.o.At.Sub(s.At))
 	}
 }
 
@@ -194,11 +196,11 @@ func (a *assessment) warn() {
 				a.v.Version = m.Version
 			}
 		}
-		if m.Latency > slowRead {
-			say("%s: a linearizable read took %s (warns above %s)", m.Name, shortDuration(m.Latency), slowRead)
+		if m.Latency.Duration() > slowRead {
+			say("%s: a linearizable read took %s (warns above %s)", m.Name, shortDuration(m.Latency.Duration()), slowRead)
 		}
-		if m.FsyncP99 > slowFsync {
-			say("%s: the disk is slow: 99 %% of etcd's fsyncs take up to %s (warns above %s)", m.Name, shortDuration(m.FsyncP99), slowFsync)
+		if m.FsyncP99.Duration() > slowFsync {
+			say("%s: the disk is slow: 99 %% of etcd's fsyncs take up to %s (warns above %s)", m.Name, shortDuration(m.FsyncP99.Duration()), slowFsync)
 		}
 		if full := fullness(m); full >= quotaWarn {
 			say("%s: the database fills %.0f %% of its quota (warns at %.0f %%, mutations are refused at %.0f %%): compact and defragment it", m.Name, full*100, quotaWarn*100, quotaRefuse*100)
@@ -216,8 +218,8 @@ func (a *assessment) warn() {
 	if len(versions) > 1 {
 		say("members run different versions: %s", strings.Join(sortedKeys(versions), ", "))
 	}
-	if a.o.Write != nil && a.o.Write.Err == "" && a.o.Write.Latency > slowRead {
-		say("the write probe took %s", shortDuration(a.o.Write.Latency))
+	if a.o.Write != nil && a.o.Write.Err == "" && a.o.Write.Latency.Duration() > slowRead {
+		say("the write probe took %s", shortDuration(a.o.Write.Latency.Duration()))
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"time"
+
+	"github.com/ha-install/ha-install/provision/units"
 )
 
 // MemberID is an etcd member or cluster ID. Its text is the hexadecimal
@@ -90,7 +92,7 @@ type Attempt struct {
 
 // Read is the result of one read.
 type Read struct {
-	Latency time.Duration `json:"latencyNanos"`
+	Latency units.Seconds `json:"latencySeconds"`
 	Err     string        `json:"err,omitempty"` // empty: it worked
 	Done    bool          `json:"done"`          // false: not asked
 }
@@ -126,7 +128,7 @@ type View struct {
 	Hash         *Hash    `json:"hash,omitempty"`
 	HashErr      string   `json:"hashErr,omitempty"`
 	// FsyncP99 is of its write-ahead log since it started; 0: not known.
-	FsyncP99 time.Duration `json:"fsyncP99Nanos,omitempty"`
+	FsyncP99 units.Seconds `json:"fsyncP99Seconds,omitempty"`
 
 	// DownSince is the first look since which no vantage point got an answer.
 	DownSince time.Time `json:"downSince,omitzero"`
@@ -140,7 +142,7 @@ type Alarm struct {
 
 // Write is the result of the leased write.
 type Write struct {
-	Latency time.Duration `json:"latencyNanos"`
+	Latency units.Seconds `json:"latencySeconds"`
 	Err     string        `json:"err,omitempty"`
 }
 

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/ha-install/ha-install/provision/units"
 )
 
 // State is the verdict in one word.
@@ -64,15 +66,15 @@ type Member struct {
 	// HostDown says that our own connection to the host failed too.
 	HostDown     bool          `json:"hostDown,omitempty"`
 	Via          string        `json:"via,omitempty"`
-	DeadFor      time.Duration `json:"deadForNanos,omitempty"`
+	DeadFor      units.Seconds `json:"deadForSeconds,omitempty"`
 	RaftIndex    uint64        `json:"raftIndex,omitempty"`
 	AppliedIndex uint64        `json:"appliedIndex,omitempty"`
 	DBSize       int64         `json:"dbSize,omitempty"`
 	DBInUse      int64         `json:"dbInUse,omitempty"`
 	DBQuota      int64         `json:"dbQuota,omitempty"`
 	Version      string        `json:"version,omitempty"`
-	Latency      time.Duration `json:"latencyNanos,omitempty"` // of the linearizable read
-	FsyncP99     time.Duration `json:"fsyncP99Nanos,omitempty"`
+	Latency      units.Seconds `json:"latencySeconds,omitempty"` // of the linearizable read
+	FsyncP99     units.Seconds `json:"fsyncP99Seconds,omitempty"`
 	Why          string        `json:"why,omitempty"`
 }
 
@@ -125,7 +127,7 @@ type Verdict struct {
 	Warnings []string `json:"warnings,omitempty"`
 	// StableFor is how long leader and term have been the same over
 	// consecutive samples, this one included.
-	StableFor time.Duration `json:"stableForNanos"`
+	StableFor units.Seconds `json:"stableForSeconds"`
 	// Disagrees are keys of disagreements that one more sample must confirm
 	// or clear; see Sample.
 	Disagrees []string `json:"disagrees,omitempty"`

@@ -10,6 +10,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/ha-install/ha-install/provision/units"
 )
 
 const controlPlaneLabel = "node-role.kubernetes.io/control-plane"
@@ -131,7 +133,7 @@ func (c *Client) NodeReady(ctx context.Context, node string) error {
 type Leader struct {
 	Component string        `json:"component"`
 	Node      string        `json:"node"`
-	Age       time.Duration `json:"ageNanoseconds"` // since the last renewal
+	Age       units.Seconds `json:"ageSeconds"` // since the last renewal
 }
 
 // leaseStale is beyond the 15 s lease of kubeadm's defaults: nobody is leading.
@@ -149,11 +151,11 @@ func (c *Client) Leaders(ctx context.Context) ([]Leader, error) {
 		if lease.Spec.HolderIdentity == nil || lease.Spec.RenewTime == nil {
 			return leaders, fmt.Errorf("%s: nobody leads", component)
 		}
-		l := Leader{Component: component, Age: time.Since(lease.Spec.RenewTime.Time)}
+		l := Leader{Component: component, Age: units.Seconds(time.Since(lease.Spec.RenewTime.Time))}
 		l.Node, _, _ = strings.Cut(*lease.Spec.HolderIdentity, "_")
 		leaders = append(leaders, l)
-		if l.Age > leaseStale {
-			return leaders, fmt.Errorf("%s: last leader %s has not renewed for %s", component, l.Node, l.Age.Round(time.Second))
+		if l.Age.Duration() > leaseStale {
+			return leaders, fmt.Errorf("%s: last leader %s has not renewed for %s", component, l.Node, l.Age.Duration().Round(time.Second))
 		}
 	}
 	return leaders, nil

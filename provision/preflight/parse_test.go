@@ -22,6 +22,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/ha-install/ha-install/provision/host"
+	"github.com/ha-install/ha-install/provision/units"
 	"github.com/ha-install/ha-install/test/golden"
 )
 
@@ -235,7 +236,7 @@ func TestDecideReach(t *testing.T) {
 }
 
 func TestRender(t *testing.T) {
-	r := Report{Hosts: 6, Took: 1234 * time.Millisecond, Findings: []Finding{
+	r := Report{Hosts: 6, Took: units.Seconds(1234 * time.Millisecond), Findings: []Finding{
 		{Host: "", Check: CheckEndpoint, Severity: Error, Seen: "something already answers at 10.0.0.10:6443", Wanted: "an address that is free", Fix: "choose another VIP, or stop what answers"},
 		{Host: "lb-1", Check: CheckFirewall, Severity: Warning, Seen: "ufw is active", Wanted: "open: TCP 6443", Fix: "allow them"},
 		{Host: "lb-2", Check: CheckFirewall, Severity: Warning, Seen: "ufw is active", Wanted: "open: TCP 6443", Fix: "allow them"},

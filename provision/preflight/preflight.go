@@ -14,6 +14,7 @@ import (
 
 	"github.com/ha-install/ha-install/inventory"
 	"github.com/ha-install/ha-install/provision/host"
+	"github.com/ha-install/ha-install/provision/units"
 )
 
 // Options say what preflight cannot see on the hosts.
@@ -70,7 +71,7 @@ func Run(ctx context.Context, c *inventory.Cluster, hosts map[string]host.Reader
 	findings = append(findings, probeDisks(ctx, all, &opt)...)
 	demote(findings, c.Spec.Preflight.IgnoreErrors)
 	sortFindings(findings, c)
-	return Report{Findings: findings, Hosts: len(c.Spec.Hosts), Took: time.Since(began)}
+	return Report{Findings: findings, Hosts: len(c.Spec.Hosts), Took: units.Seconds(time.Since(began))}
 }
 
 // gather asks the hosts for their facts, in one round trip each.

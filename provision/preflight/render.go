@@ -17,7 +17,7 @@ func (r Report) Render(w io.Writer) error {
 	}
 	hosts := count(r.Hosts, "host")
 	fmt.Fprintf(&b, "preflight: %s, %s, %s, %d ok (%s)\n", hosts, count(r.Count(Error), "error"),
-		count(r.Count(Warning), "warning"), r.Count(OK), r.Took.Round(10*time.Millisecond))
+		count(r.Count(Warning), "warning"), r.Count(OK), r.Took.Duration().Round(10*time.Millisecond))
 	_, err := io.WriteString(w, b.String())
 	return err
 }

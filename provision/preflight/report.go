@@ -4,7 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
+
+	"github.com/ha-install/ha-install/provision/units"
 )
 
 // Severity says what a finding means for the run.
@@ -56,7 +57,7 @@ type Finding struct {
 type Report struct {
 	Findings []Finding     `json:"findings"`
 	Hosts    int           `json:"hosts"`
-	Took     time.Duration `json:"took"` // nanoseconds
+	Took     units.Seconds `json:"tookSeconds"`
 }
 
 // Count returns how many findings have the severity.

@@ -83,15 +83,16 @@ func (s source) imports() []string {
 // downwards only.
 var allowed = map[string][]string{
 	"cmd/ha-install":      {"cmd"},
-	"cmd":                 {"inventory", "provision", "provision/bundle", "provision/etcd", "provision/host", "provision/kube", "provision/phase", "provision/preflight"},
-	"provision":           {"inventory", "templates", "provision/bundle", "provision/etcd", "provision/host", "provision/kube", "provision/phase", "provision/pki", "provision/preflight"},
-	"provision/preflight": {"inventory", "provision/host"},
-	"provision/kube":      {"provision/host"},
-	"provision/etcd":      {},
+	"cmd":                 {"inventory", "provision", "provision/bundle", "provision/etcd", "provision/host", "provision/kube", "provision/phase", "provision/preflight", "provision/units"},
+	"provision":           {"inventory", "templates", "provision/bundle", "provision/etcd", "provision/host", "provision/kube", "provision/phase", "provision/pki", "provision/preflight", "provision/units"},
+	"provision/preflight": {"inventory", "provision/host", "provision/units"},
+	"provision/kube":      {"provision/host", "provision/units"},
+	"provision/etcd":      {"provision/units"},
 	"provision/pki":       {"inventory", "templates"},
 	"provision/bundle":    {"inventory"},
 	"provision/host":      {"inventory"},
-	"provision/phase":     {},
+	"provision/phase":     {"provision/units"},
+	"provision/units":     {},
 	"templates":           {"inventory"},
 	"inventory":           {},
 }
