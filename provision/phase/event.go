@@ -17,6 +17,8 @@ const (
 	Finished EventKind = "finished" // changed, and the gate passed
 	Skipped  EventKind = "skipped"  // the effect was already there, and the gate passed
 	Failed   EventKind = "failed"   // Message is the error
+	Stopped  EventKind = "stopped"  // the operator asked for it; Message says in which part
+	Stopping EventKind = "stopping" // of the whole run: the operator asked for a stop at the next safe point
 )
 
 // Event is one thing that happened in a run. It never holds a secret.

@@ -35,6 +35,21 @@ type Phase struct {
 	// outlives an interrupt. It is never called after a failed gate: a change
 	// of membership that was made is not unwound by guesswork.
 	Undo func(context.Context) error
+
+	// Local says that Do fills only this process's memory: a plan runs it too,
+	// so that what follows can be explained.
+	Local bool
+	// After names earlier phases that make what Done asks about. While one of
+	// them (on the same host, or of the cluster) is still to change something,
+	// a plan asks Foresee instead of Done.
+	After []string
+	// Explain says what Do would change, without changing it; a plan asks it
+	// when Done said no. What it says never holds a secret.
+	Explain func(context.Context) ([]Change, error)
+	// Foresee says what a plan can know while the pending phases (by their IDs)
+	// have not run: ToChange, AlreadyDone, or NotKnown with the changes that
+	// are possible. nil means that nothing can be known.
+	Foresee func(ctx context.Context, pending []string) (State, []Change, error)
 }
 
 // ID names the phase and its host, as events and errors show it.

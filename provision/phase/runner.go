@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -22,9 +23,16 @@ type Runner struct {
 	// Events receives what happens, from several goroutines at once but one
 	// call at a time. nil is allowed.
 	Events func(Event)
+	// Stop is asked once, when Run begins, for a channel whose closing means
+	// "stop at the next safe point": a Do that is under way ends, nothing else
+	// is begun, and Run returns a *StoppedError. nil is allowed.
+	Stop func() <-chan struct{}
+
+	stop <-chan struct{}
 
 	mu    sync.Mutex
 	tally Tally
+	stand stand
 }
 
 // Tally counts how phases ended.
@@ -57,21 +65,27 @@ func (e *Error) Unwrap() error { return e.Err }
 // Run walks the stages in order and stops after the first one that fails. In a
 // parallel stage every phase is run to its end and all errors are returned.
 func (r *Runner) Run(ctx context.Context, stages []Stage) error {
+	defer r.listen()()
 	for _, s := range stages {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := r.runStage(ctx, s); err != nil {
+		err := r.runStage(ctx, s)
+		if errors.Is(err, errStopped) {
+			return r.stand.error(stages)
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// runStage returns errStopped only when nothing else went wrong.
 func (r *Runner) runStage(ctx context.Context, s Stage) error {
 	if !s.Parallel {
-		for _, p := range s.Phases {
-			if err := r.runPhase(ctx, p); err != nil {
+		for i := range s.Phases {
+			if err := r.runPhase(ctx, &s.Phases[i]); err != nil {
 				return err
 			}
 		}
@@ -79,15 +93,16 @@ func (r *Runner) runStage(ctx context.Context, s Stage) error {
 	}
 	errs := make([]error, len(s.Phases))
 	var wg sync.WaitGroup
-	for i, p := range s.Phases {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			errs[i] = r.runPhase(ctx, p)
-		}()
+	for i := range s.Phases {
+		wg.Go(func() { errs[i] = r.runPhase(ctx, &s.Phases[i]) })
 	}
 	wg.Wait()
-	return Join(errs...)
+	stopped := slices.Contains(errs, errStopped)
+	errs = slices.DeleteFunc(errs, func(err error) bool { return err == errStopped })
+	if err := Join(errs...); err != nil || !stopped {
+		return err
+	}
+	return errStopped
 }
 
 // Join makes one error of those that are not nil, each on a line of its own.
@@ -109,16 +124,23 @@ func Join(errs ...error) error {
 }
 
 // runPhase has failed until its gate has passed: the deferred event says so.
-func (r *Runner) runPhase(ctx context.Context, p Phase) (err error) {
+func (r *Runner) runPhase(ctx context.Context, p *Phase) (err error) {
+	if r.stopping() {
+		return errStopped
+	}
 	began := time.Now()
 	ctx = withEmitter(ctx, func(kind EventKind, message string) {
 		r.emit(Event{Kind: kind, Phase: p.Name, Host: p.Host, Message: message, Elapsed: time.Since(began)})
 	})
-	outcome := Failed
+	outcome, part := Failed, ""
 	defer func() {
 		message := ""
 		if err != nil {
 			message = err.Error()
+		}
+		if err == errStopped {
+			outcome, message = Stopped, part
+			r.note(p, part)
 		}
 		r.emit(Event{Kind: outcome, Phase: p.Name, Host: p.Host, Message: message, Elapsed: time.Since(began)})
 	}()
@@ -126,25 +148,43 @@ func (r *Runner) runPhase(ctx context.Context, p Phase) (err error) {
 
 	done := p.Do == nil
 	if p.Done != nil && !done {
-		if done, err = p.Done(ctx); err != nil {
-			return &Error{p.ID(), "done", err}
+		if done, err = r.done(ctx, p); err != nil {
+			part = BeforeDo
+			return err
 		}
 	}
 	if !done {
 		if err := r.act(ctx, p); err != nil {
+			part = BeforeDo
 			return err
 		}
 	}
-	if err := r.gate(ctx, p); err != nil {
-		return &Error{p.ID(), "gate", err}
+	if err := r.gate(ctx, p, done); err != nil {
+		if part = AfterDo; done {
+			part = OnlyLooking
+		}
+		return err
 	}
-	outcome = r.count(done)
+	outcome = r.count(p, done)
 	return nil
 }
 
-func (r *Runner) act(ctx context.Context, p Phase) error {
+func (r *Runner) done(ctx context.Context, p *Phase) (bool, error) {
+	ctx, cancel := r.looking(ctx, 0)
+	defer cancel()
+	done, err := p.Done(ctx)
+	if err != nil {
+		return false, r.whether(ctx, &Error{p.ID(), "done", err})
+	}
+	return done, nil
+}
+
+func (r *Runner) act(ctx context.Context, p *Phase) error {
 	if err := r.needs(ctx, p); err != nil {
-		return &Error{p.ID(), "needs", err}
+		return err
+	}
+	if r.stopping() { // the last moment: a Do that has begun is not cut
+		return errStopped
 	}
 	if err := p.Do(ctx); err != nil {
 		return &Error{p.ID(), "do", r.undo(ctx, p, err)}
@@ -153,18 +193,20 @@ func (r *Runner) act(ctx context.Context, p Phase) error {
 }
 
 // needs asks the preconditions once each, within DefaultGateTimeout in all.
-func (r *Runner) needs(ctx context.Context, p Phase) error {
+func (r *Runner) needs(ctx context.Context, p *Phase) error {
+	ctx, stop := r.looking(ctx, 0)
+	defer stop()
 	ctx, cancel := context.WithTimeout(ctx, DefaultGateTimeout)
 	defer cancel()
 	for _, c := range p.Needs {
 		if err := c.Run(ctx); err != nil {
-			return fmt.Errorf("%s: %w", c.Name, err)
+			return r.whether(ctx, &Error{p.ID(), "needs", fmt.Errorf("%s: %w", c.Name, err)})
 		}
 	}
 	return nil
 }
 
-func (r *Runner) undo(ctx context.Context, p Phase, cause error) error {
+func (r *Runner) undo(ctx context.Context, p *Phase, cause error) error {
 	if p.Undo == nil {
 		return cause
 	}
@@ -177,24 +219,36 @@ func (r *Runner) undo(ctx context.Context, p Phase, cause error) error {
 	return cause
 }
 
-func (r *Runner) gate(ctx context.Context, p Phase) error {
-	timeout := p.GateTimeout
-	if timeout == 0 {
-		timeout = DefaultGateTimeout
+// gate proves what the phase stands for. Once a stop is asked for, a change
+// that was just made still gets a moment to show itself.
+func (r *Runner) gate(ctx context.Context, p *Phase, skipped bool) error {
+	grace := stopGrace
+	if skipped {
+		grace = 0
 	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	ctx, stop := r.looking(ctx, grace)
+	defer stop()
+	ctx, cancel := context.WithTimeout(ctx, p.gateTimeout())
 	defer cancel()
 	for _, c := range p.Gate {
 		if err := Wait(ctx, c); err != nil {
-			return err
+			return r.whether(ctx, &Error{p.ID(), "gate", err})
 		}
 	}
 	return nil
 }
 
-func (r *Runner) count(skipped bool) EventKind {
+func (p *Phase) gateTimeout() time.Duration {
+	if p.GateTimeout == 0 {
+		return DefaultGateTimeout
+	}
+	return p.GateTimeout
+}
+
+func (r *Runner) count(p *Phase, skipped bool) EventKind {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.stand.ended = append(r.stand.ended, p)
 	if skipped {
 		r.tally.Skipped++
 		return Skipped
