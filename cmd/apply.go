@@ -27,7 +27,7 @@ before and after each, and its table is shown.`,
 	outputFlag(c, &output, "text", "json")
 	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "show the output of long commands too (kubeadm)")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		cluster, base, err := load(c, args[0])
+		cluster, base, err := loadToApply(c, args[0])
 		if err != nil {
 			return err
 		}

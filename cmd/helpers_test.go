@@ -21,7 +21,8 @@ func run(t *testing.T, in string, args ...string) (code int, out, errOut string)
 	return code, o.String(), e.String()
 }
 
-// writeInventory writes an inventory whose hosts refuse every connection.
+// writeInventory writes an inventory whose hosts refuse every connection, and
+// its bundle beside it.
 func writeInventory(t *testing.T, change func(string) string) string {
 	t.Helper()
 	var hosts strings.Builder
@@ -42,7 +43,9 @@ spec:
 	if change != nil {
 		text = change(text)
 	}
-	file := filepath.Join(t.TempDir(), "inventory.yaml")
+	dir := t.TempDir()
+	writeBundle(t, dir)
+	file := filepath.Join(dir, "inventory.yaml")
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}

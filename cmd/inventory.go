@@ -7,10 +7,12 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"github.com/ha-install/ha-install/inventory"
+	"github.com/ha-install/ha-install/provision"
 )
 
 // readInventory reads the file, or standard input for "-".
@@ -51,13 +53,34 @@ func newValidate() *cobra.Command {
 	c := inventoryArg(&cobra.Command{
 		Use:   "validate INVENTORY",
 		Short: "Check an inventory and all that would be made of it; no host is touched",
+		Long: `validate says everything that is wrong with an inventory, each with its line:
+its own fields, what kubeadm would say of the documents made of it, and the
+files that it names (bundle, CA files, manifests, login keys). A file that is
+not on this machine is a warning here, and an error for apply.`,
 	})
 	outputFlag(c, &output, "text", "json")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		if output == "json" {
-			return validateJSON(c, args[0])
+		data, err := readInventory(c, args[0])
+		if err != nil {
+			return err
 		}
-		cluster, _, err := load(c, args[0])
+		cluster, v, err := check(args[0], data)
+		if output == "json" {
+			enc := json.NewEncoder(c.OutOrStdout())
+			enc.SetIndent("", "  ")
+			if encoding := enc.Encode(v); encoding != nil {
+				return encoding
+			}
+			if err != nil {
+				return &saidError{err}
+			}
+			return nil
+		}
+		for _, issue := range v.Issues {
+			if issue.Warning {
+				fmt.Fprintln(c.ErrOrStderr(), issue)
+			}
+		}
 		if err != nil {
 			return err
 		}
@@ -75,38 +98,49 @@ type validation struct {
 	Error  string            `json:"error,omitempty"` // what has no place in the file
 }
 
-func validateJSON(c *cobra.Command, file string) error {
-	data, err := readInventory(c, file)
+// check finds everything that is wrong with an inventory; the error is all of
+// it that is no warning.
+func check(file string, data []byte) (*inventory.Cluster, validation, error) {
+	v := validation{Issues: []inventory.Issue{}}
+	cluster, warnings, err := inventory.Parse(file, data)
+	v.Issues = append(v.Issues, warnings...)
 	if err != nil {
-		return err
+		return nil, v, v.add(err)
 	}
-	_, warnings, err := inventory.Parse(file, data)
-	v := validation{Issues: append([]inventory.Issue{}, warnings...)}
-	if err == nil {
-		c.SetErr(io.Discard) // the warnings are in the document
-		_, _, err = load(c, file)
+	base, err := filepath.Abs(filepath.Dir(file))
+	if err != nil {
+		return nil, v, v.add(err)
 	}
-	var bad *inventory.Errors
-	switch {
-	case errors.As(err, &bad):
-		v.Issues = append(v.Issues, bad.Issues...)
-		if text := err.Error(); text != bad.Error() { // beside what has no place
-			v.Error = text
+	site := provision.Site{Cluster: cluster, BaseDir: base}
+	absent, wrong := site.Files()
+	for _, issue := range absent {
+		issue.Warning = true
+		v.Issues = append(v.Issues, issue)
+	}
+	err = v.add(site.Render(), inventory.Join(wrong...))
+	return cluster, v, err
+}
+
+// add takes errors up and returns them as one, what has a place in the file first.
+func (v *validation) add(errs ...error) error {
+	var issues []inventory.Issue
+	var others []error
+	for _, err := range provision.Flat(errs...) {
+		if bad := (*inventory.Errors)(nil); errors.As(err, &bad) {
+			issues = append(issues, bad.Issues...)
+		} else {
+			others = append(others, err)
 		}
-	case err != nil:
+	}
+	v.Issues = inventory.Sorted(append(v.Issues, issues...))
+	if err := errors.Join(others...); err != nil {
 		v.Error = err.Error()
-	default:
-		v.Valid = true
 	}
-	enc := json.NewEncoder(c.OutOrStdout())
-	enc.SetIndent("", "  ")
-	if encoding := enc.Encode(v); encoding != nil {
-		return encoding
+	v.Valid = len(issues)+len(others) == 0
+	if v.Valid {
+		return nil
 	}
-	if err != nil {
-		return &saidError{err}
-	}
-	return nil
+	return &invalidError{errors.Join(append([]error{inventory.Join(issues...)}, others...)...)}
 }
 
 func newSchema() *cobra.Command {

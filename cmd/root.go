@@ -116,26 +116,48 @@ func inventoryArg(c *cobra.Command) *cobra.Command {
 // load reads and validates an inventory and everything that would be made of
 // it; no host is touched. Warnings go to standard error.
 func load(c *cobra.Command, file string) (*inventory.Cluster, string, error) {
-	data, err := readInventory(c, file)
+	site, err := loadSite(c, file)
 	if err != nil {
 		return nil, "", err
+	}
+	return site.Cluster, site.BaseDir, nil
+}
+
+// loadToApply is load for what makes use of the files that the inventory
+// names: what is wrong with them is found before any host is touched.
+func loadToApply(c *cobra.Command, file string) (*inventory.Cluster, string, error) {
+	site, err := loadSite(c, file)
+	if err != nil {
+		return nil, "", err
+	}
+	absent, wrong := site.Files()
+	if err := inventory.Join(append(absent, wrong...)...); err != nil {
+		return nil, "", &invalidError{err}
+	}
+	return site.Cluster, site.BaseDir, nil
+}
+
+func loadSite(c *cobra.Command, file string) (*provision.Site, error) {
+	data, err := readInventory(c, file)
+	if err != nil {
+		return nil, err
 	}
 	cluster, warnings, err := inventory.Parse(file, data)
 	for _, w := range warnings {
 		fmt.Fprintln(c.ErrOrStderr(), w)
 	}
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	base, err := filepath.Abs(filepath.Dir(file))
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	site := provision.Site{Cluster: cluster, BaseDir: base}
+	site := &provision.Site{Cluster: cluster, BaseDir: base}
 	if err := site.Render(); err != nil {
-		return nil, "", &invalidError{err}
+		return nil, &invalidError{err}
 	}
-	return cluster, base, nil
+	return site, nil
 }
 
 // outputFlag adds -o with the given formats, the first being the default.

@@ -17,13 +17,13 @@ import (
 	"github.com/ha-install/ha-install/test/golden"
 )
 
-// writeBundle makes a bundle of two small items.
-func writeBundle(t *testing.T) string {
+// writeBundle makes a bundle of two small items in a directory.
+func writeBundle(t *testing.T, dir string) string {
 	t.Helper()
 	from := func(text string) func() (io.ReadCloser, error) {
 		return func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(text)), nil }
 	}
-	file := filepath.Join(t.TempDir(), "bundle.tar")
+	file := filepath.Join(dir, "bundle.tar")
 	nodes := []inventory.Role{inventory.RoleWorker, inventory.RoleControlPlane}
 	_, err := bundle.Create(context.Background(), file, bundle.Manifest{KubernetesVersion: "v1.36.3", Arch: "amd64"}, []bundle.Source{
 		{Item: bundle.Item{Path: "binary/kubelet", Kind: bundle.KindBinary, Roles: nodes, Version: "v1.36.3", Mode: 0o755, Dest: "/usr/local/bin/kubelet"}, Open: from(strings.Repeat("the kubelet ", 100_000))},
@@ -37,7 +37,7 @@ func writeBundle(t *testing.T) string {
 }
 
 func TestBundleInspect(t *testing.T) {
-	file := writeBundle(t)
+	file := writeBundle(t, t.TempDir())
 	code, out, errOut := run(t, "", "bundle", "inspect", file)
 	if code != 0 || errOut != "" {
 		t.Errorf("exit code %d, %s", code, errOut)
@@ -51,7 +51,7 @@ func TestBundleInspect(t *testing.T) {
 }
 
 func TestBundleVerify(t *testing.T) {
-	file := writeBundle(t)
+	file := writeBundle(t, t.TempDir())
 	if code, out, errOut := run(t, "", "bundle", "verify", file); code != 0 || !strings.Contains(out, "all 2 items") {
 		t.Errorf("exit code %d, %s%s", code, out, errOut)
 	}
@@ -91,7 +91,7 @@ func TestHostsOutOfReach(t *testing.T) {
 }
 
 func TestPreflightOfHostsOutOfReachIsATable(t *testing.T) {
-	code, out, errOut := run(t, "", "preflight", writeInventory(t, nil))
+	code, out, errOut := run(t, "", "preflight", writeInventory(t, func(s string) string { return strings.Replace(s, "bundle.tar", "elsewhere.tar", 1) }))
 	if code != exitPreflight || !strings.Contains(out, "cp-3") || !strings.HasPrefix(errOut, "warning: what the bundle asks") {
 		t.Errorf("exit code %d\n%s%s", code, out, errOut)
 	}

@@ -1,9 +1,6 @@
 package inventory
 
-import (
-	"net/netip"
-	"path/filepath"
-)
+import "net/netip"
 
 // ControlPlanes lists the hosts with role control-plane, in the file's order;
 // the first is where a cluster begins.
@@ -53,7 +50,7 @@ const NoBastion = "none"
 
 // EffectiveSSH is how h is reached: the defaults for all hosts, overridden
 // field by field with the host's own; a list or a bastion replaces the default
-// as a whole. Files are resolved with Path. User "", Port 0 and Sudo nil mean
+// as a whole. Files are as they were written. User "", Port 0 and Sudo nil mean
 // that nobody said: ~/.ssh/config decides, else root, 22 and "unless root".
 func (c *Cluster) EffectiveSSH(h Host) SSH {
 	s, own := c.Spec.SSH, h.SSH
@@ -69,16 +66,8 @@ func (c *Cluster) EffectiveSSH(h Host) SSH {
 		s.KnownHosts = own.KnownHosts
 	}
 	s.HostKeys = own.HostKeys // pinned per host only
-	s.IdentityFiles = c.paths(s.IdentityFiles)
-	s.KnownHosts = c.paths(s.KnownHosts)
-	switch {
-	case s.Bastion == nil:
-	case s.Bastion.Address == NoBastion:
+	if s.Bastion != nil && s.Bastion.Address == NoBastion {
 		s.Bastion = nil
-	default:
-		bastion := *s.Bastion
-		bastion.IdentityFiles = c.paths(bastion.IdentityFiles)
-		s.Bastion = &bastion
 	}
 	return s
 }
@@ -88,24 +77,4 @@ func override[T comparable](field *T, own T) {
 	if own != zero {
 		*field = own
 	}
-}
-
-// Path resolves a path written in the inventory: a relative one starts at the
-// inventory's directory; "" and those that begin with "~" stay as they are.
-func (c *Cluster) Path(path string) string {
-	if path == "" || path[0] == '~' || filepath.IsAbs(path) || c.source == nil {
-		return path
-	}
-	return filepath.Join(filepath.Dir(c.source.file), path)
-}
-
-func (c *Cluster) paths(list []string) []string {
-	if list == nil {
-		return nil
-	}
-	out := make([]string, len(list))
-	for i, path := range list {
-		out[i] = c.Path(path)
-	}
-	return out
 }

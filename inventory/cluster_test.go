@@ -101,7 +101,7 @@ func TestEffectiveSSH(t *testing.T) {
 	no := false
 	c := mustParse(t, "/etc/lab/inventory.yaml", string(examples(t)["bastion.yaml"]))
 	common := SSH{
-		User: "admin", IdentityFiles: []string{"~/.ssh/cluster"}, Agent: &no, KnownHosts: []string{"/etc/lab/known_hosts"},
+		User: "admin", IdentityFiles: []string{"~/.ssh/cluster"}, Agent: &no, KnownHosts: []string{"known_hosts"},
 		Bastion: &Bastion{
 			Address: "jump.example.com", Port: 2222, User: "jump", IdentityFiles: []string{"~/.ssh/jump"},
 			HostKeys: c.Spec.SSH.Bastion.HostKeys,
@@ -110,7 +110,7 @@ func TestEffectiveSSH(t *testing.T) {
 	direct := common
 	direct.Port, direct.Bastion = 22022, nil
 	own := SSH{
-		User: "root", Port: 22, IdentityFiles: []string{"/etc/lab/own"}, Agent: new(true), KnownHosts: []string{"/own"},
+		User: "root", Port: 22, IdentityFiles: []string{"own"}, Agent: new(true), KnownHosts: []string{"/own"},
 		HostKeys: []string{"key"}, Sudo: &no, Bastion: &Bastion{Address: "other"},
 	}
 	for _, row := range []struct {
@@ -140,17 +140,6 @@ func find(t *testing.T, c *Cluster, name string) Host {
 		t.Fatalf("no host %s", name)
 	}
 	return h
-}
-
-func TestPath(t *testing.T) {
-	c := mustParse(t, "lab/inventory.yaml", base)
-	for path, want := range map[string]string{
-		"": "", "b.tar": "lab/b.tar", "../b.tar": "b.tar", "/b.tar": "/b.tar", "~/b.tar": "~/b.tar",
-	} {
-		if got := c.Path(path); got != want {
-			t.Errorf("%q: got %q, want %q", path, got, want)
-		}
-	}
 }
 
 func TestRawFieldsAreWhatJSONMakesOfThem(t *testing.T) {

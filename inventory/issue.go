@@ -55,12 +55,12 @@ func Join(issues ...Issue) error {
 	if len(issues) == 0 {
 		return nil
 	}
-	return &Errors{Issues: sorted(issues)}
+	return &Errors{Issues: Sorted(issues)}
 }
 
-// sorted orders issues as a reader meets them. An anchor used twice has the
+// Sorted orders issues as a reader meets them. An anchor used twice has the
 // same fault at the same place twice; it is told once, for the first use.
-func sorted(issues []Issue) []Issue {
+func Sorted(issues []Issue) []Issue {
 	out := slices.Clone(issues)
 	slices.SortStableFunc(out, func(a, b Issue) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))

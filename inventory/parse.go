@@ -23,7 +23,7 @@ func Parse(file string, data []byte) (*Cluster, []Issue, error) {
 			problems = append(problems, issue)
 		}
 	}
-	warnings = sorted(warnings)
+	warnings = Sorted(warnings)
 	if err := Join(problems...); err != nil {
 		return nil, warnings, err
 	}

@@ -2,6 +2,7 @@ package provision
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 
@@ -46,8 +47,7 @@ func (a *apply) networkObjects(ctx context.Context) (*kube.Client, []*unstructur
 	return client, objects, err
 }
 
-// networkManifests reads what is to be applied; also called before any host
-// is touched, so that a broken manifest is found then.
+// networkManifests are the objects to be applied.
 func (s *Site) networkManifests() ([]*unstructured.Unstructured, error) {
 	cni := s.Cluster.Spec.Network.CNI
 	switch cni.Plugin {
@@ -62,15 +62,27 @@ func (s *Site) networkManifests() ([]*unstructured.Unstructured, error) {
 	}
 	var objects []*unstructured.Unstructured
 	for _, name := range cni.Manifests {
-		stream, err := os.ReadFile(s.path(name))
+		more, err := s.manifest(name)
 		if err != nil {
 			return nil, err
 		}
-		more, err := kube.Decode(stream)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
-		}
 		objects = append(objects, more...)
+	}
+	return objects, nil
+}
+
+// manifest reads a file of spec.network.cni.manifests.
+func (s *Site) manifest(name string) ([]*unstructured.Unstructured, error) {
+	stream, err := os.ReadFile(s.path(name))
+	if err != nil {
+		return nil, err
+	}
+	objects, err := kube.Decode(stream)
+	if err == nil && len(objects) == 0 {
+		err = errors.New("no object is in it")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	return objects, nil
 }

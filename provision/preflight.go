@@ -82,8 +82,8 @@ func (a *apply) preflight() phase.Phase {
 	}
 }
 
-// Render checks everything that can be checked without a host: the documents
-// as kubeadm validates them, and the manifests of the pod network.
+// Render checks what would be made of the inventory: the documents as kubeadm
+// validates them. For the files that it names see Site.Files.
 func (s *Site) Render() error {
 	if err := s.unsupported(); err != nil {
 		return err
@@ -91,8 +91,7 @@ func (s *Site) Render() error {
 	if err := templates.Validate(s.Cluster); err != nil {
 		return placed(s.Cluster, err)
 	}
-	_, err := s.networkManifests()
-	return err
+	return nil
 }
 
 // unsupported are settings that the inventory allows and the workflows do not
@@ -123,7 +122,7 @@ var (
 func placed(c *inventory.Cluster, err error) error {
 	var issues []inventory.Issue
 	var others []error
-	for _, e := range flat(err) {
+	for _, e := range Flat(err) {
 		m := rawPlace.FindStringSubmatch(e.Error())
 		if m == nil {
 			others = append(others, e)
@@ -141,15 +140,16 @@ func placed(c *inventory.Cluster, err error) error {
 	return phase.Join(append([]error{inventory.Join(issues...)}, others...)...)
 }
 
-// flat takes multierrors apart, however deep.
-func flat(err error) []error {
-	var all *multierror.Error
-	if !errors.As(err, &all) {
-		return []error{err}
-	}
+// Flat takes multierrors apart, however deep, and drops those that are nil.
+func Flat(errs ...error) []error {
 	var out []error
-	for _, e := range all.Errors {
-		out = append(out, flat(e)...)
+	for _, err := range errs {
+		var all *multierror.Error
+		if errors.As(err, &all) {
+			out = append(out, Flat(all.Errors...)...)
+		} else if err != nil {
+			out = append(out, err)
+		}
 	}
 	return out
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path"
 	"time"
 
@@ -60,11 +59,10 @@ func (a *apply) makeSecrets() phase.Phase {
 }
 
 func (a *apply) givenOrNewCA() (*pki.CASet, error) {
-	dir := a.Cluster.Spec.PKI.Directory
-	if dir == "" {
+	if a.Cluster.Spec.PKI.Directory == "" {
 		return pki.New(time.Now())
 	}
-	return pki.Load(func(name string) ([]byte, error) { return os.ReadFile(path.Join(a.path(dir), name)) }, time.Now())
+	return a.givenCA()
 }
 
 // findSecrets reads the CA set from the masters that bear this cluster's
@@ -122,7 +120,7 @@ func (a *apply) givenAgrees(ctx context.Context, found *secrets) error {
 	if found == nil || a.Cluster.Spec.PKI.Directory == "" {
 		return nil
 	}
-	given, err := a.givenOrNewCA()
+	given, err := a.givenCA()
 	if err != nil {
 		return err
 	}

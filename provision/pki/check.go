@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"time"
 
@@ -38,7 +39,7 @@ func (e *MissingError) Is(target error) bool { return target == fs.ErrNotExist }
 
 // Load reads the eight files by their names relative to the pki directory and
 // checks that they are one usable set. Missing files are a *MissingError;
-// everything else that is wrong is reported together.
+// whatever else is wrong with those that are there is reported beside it.
 func Load(read func(name string) ([]byte, error), now time.Time) (*CASet, error) {
 	files := map[string][]byte{}
 	missing := &MissingError{}
@@ -57,12 +58,18 @@ func Load(read func(name string) ([]byte, error), now time.Time) (*CASet, error)
 	if err := all.ErrorOrNil(); err != nil {
 		return nil, err
 	}
-	if len(missing.Missing) > 0 {
+	set, err := check(files, now)
+	switch {
+	case len(missing.Missing) == 0:
+		return set, err
+	case err == nil:
 		return nil, missing
+	default:
+		return nil, multierror.Append(missing, err)
 	}
-	return check(files, now)
 }
 
+// check checks the files that are there; that all are is for the caller to see.
 func check(files map[string][]byte, now time.Time) (*CASet, error) {
 	set := &CASet{files: files}
 	var all *multierror.Error
@@ -74,6 +81,9 @@ func check(files map[string][]byte, now time.Time) (*CASet, error) {
 		{EtcdCACert, EtcdCAKey, &set.etcd},
 		{FrontProxyCACert, FrontProxyCAKey, &set.frontProxy},
 	} {
+		if !has(files, a.cert, a.key) {
+			continue
+		}
 		var err error
 		if *a.into, err = parseAuthority(files, a.cert, a.key); err == nil {
 			err = checkAuthority(a.into.cert, now)
@@ -82,16 +92,22 @@ func check(files map[string][]byte, now time.Time) (*CASet, error) {
 			all = multierror.Append(all, fmt.Errorf("%s: %w", a.cert, err))
 		}
 	}
-	if err := checkServiceAccount(files); err != nil {
-		all = multierror.Append(all, err)
+	if has(files, SAKey, SAPub) {
+		if err := checkServiceAccount(files); err != nil {
+			all = multierror.Append(all, err)
+		}
 	}
-	if all.ErrorOrNil() == nil {
+	if all.ErrorOrNil() == nil && has(files, Names...) {
 		all = multierror.Append(all, checkDistinct(set)...)
 	}
 	if err := all.ErrorOrNil(); err != nil {
 		return nil, err
 	}
 	return set, nil
+}
+
+func has(files map[string][]byte, names ...string) bool {
+	return !slices.ContainsFunc(names, func(name string) bool { _, ok := files[name]; return !ok })
 }
 
 // parseAuthority reads a certificate (the first of its file signs) with its key.

@@ -103,6 +103,8 @@ func TestLoadRefusesBrokenSets(t *testing.T) {
 		{name: "a certificate as public key", change: map[string][]byte{SAPub: good[CACert]}, want: []string{"sa.pub: no public key"}},
 		{name: "one file is missing", change: map[string][]byte{FrontProxyCAKey: nil}, want: []string{"incomplete", "missing front-proxy-ca.key"}},
 		{name: "two are missing", change: map[string][]byte{CAKey: nil, SAPub: nil}, want: []string{"missing ca.key, sa.pub"}},
+		{name: "one is missing and others are wrong", change: map[string][]byte{SAKey: nil, CAKey: other[CAKey], EtcdCACert: leaf, EtcdCAKey: leafKey},
+			want: []string{"missing sa.key", "ca.crt: ca.key is not its key", "etcd/ca.crt: it is not a CA"}},
 		{name: "etcd shares the cluster's CA", change: map[string][]byte{EtcdCACert: good[CACert], EtcdCAKey: good[CAKey]}, want: []string{"could read etcd"}},
 		{name: "the front proxy shares it", change: map[string][]byte{FrontProxyCACert: good[CACert], FrontProxyCAKey: good[CAKey]}, want: []string{"impersonate"}},
 		{name: "all of it has expired", now: today.Add(caLifetime), want: []string{"ca.crt: it expired at 2036", "etcd/ca.crt: it expired", "front-proxy-ca.crt: it expired"}},
