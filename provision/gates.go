@@ -161,12 +161,16 @@ func (s *Site) apiReady(ih inventory.Host) phase.Check {
 	}}
 }
 
-// nodeReady waits for a Node to be Ready.
+// nodeReady waits for a Node to be Ready. Where the pod network is left to the
+// user, a Node that lacks nothing else is as ready as we can make it.
 func (s *Site) nodeReady(ih inventory.Host) phase.Check {
 	return phase.Check{Name: "node " + ih.Name + " to be ready", Run: func(ctx context.Context) error {
 		client, err := s.anyAPI(ctx)
 		if err != nil {
 			return err
+		}
+		if s.Cluster.Spec.Network.CNI.Plugin == inventory.CNINone {
+			return client.NodeReadyForNetwork(ctx, ih.Name)
 		}
 		return client.NodeReady(ctx, ih.Name)
 	}}

@@ -245,6 +245,9 @@ func (s *Site) addNodes(ctx context.Context, st *Status) {
 		for _, n := range nodes.Items {
 			if n.Name == h.Name {
 				h.Node, h.Version = kube.NodeState(&n), n.Status.NodeInfo.KubeletVersion
+				if s.Cluster.Spec.Network.CNI.Plugin == inventory.CNINone && kube.LacksNetwork(&n) {
+					h.Node = "not ready: it lacks a pod network, which is yours to install: spec.network.cni.plugin is none"
+				}
 				h.Pods = maps.Clone(pods[n.Name])
 			}
 		}

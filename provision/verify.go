@@ -25,10 +25,8 @@ func (a *apply) verify() phase.Phase {
 		gate = append(gate, a.columnReady(ih))
 	}
 	gate = append(gate, a.leaders(), a.allBackends())
-	if a.Cluster.Spec.Network.CNI.Plugin != inventory.CNINone {
-		for _, ih := range append(a.Cluster.ControlPlanes(), a.Cluster.Workers()...) {
-			gate = append(gate, a.nodeReady(ih))
-		}
+	for _, ih := range a.Cluster.Nodes() {
+		gate = append(gate, a.nodeReady(ih))
 	}
 	return phase.Phase{Name: "verify", Gate: gate, GateTimeout: verifyGate}
 }
@@ -75,9 +73,6 @@ func (a *apply) dataPath() phase.Phase {
 	return phase.Phase{
 		Name: "data-path",
 		Done: func(ctx context.Context) (bool, error) {
-			if a.Cluster.Spec.Network.CNI.Plugin == inventory.CNINone {
-				return true, nil
-			}
 			if a.probeImage() == "" {
 				phase.Tell(ctx, "the data path between pods was not checked: no image with purpose \"probe\" is in the bundle")
 				return true, nil
@@ -85,6 +80,9 @@ func (a *apply) dataPath() phase.Phase {
 			client, err := a.anyAPI(ctx)
 			if err != nil {
 				return false, err
+			}
+			if waits, err := a.awaitsNetwork(ctx, client); waits || err != nil {
+				return waits, err
 			}
 			key, err := a.dataPathKey(ctx, client)
 			if err != nil {
@@ -110,6 +108,23 @@ func (a *apply) dataPath() phase.Phase {
 	}
 }
 
+// awaitsNetwork says that there is no data path yet because the pod network is
+// the user's to set up, and tells what is left to do.
+func (a *apply) awaitsNetwork(ctx context.Context, client *kube.Client) (bool, error) {
+	if a.Cluster.Spec.Network.CNI.Plugin != inventory.CNINone {
+		return false, nil
+	}
+	nodes, err := client.NodesWithoutNetwork(ctx)
+	if len(nodes) == 0 || err != nil {
+		return false, err
+	}
+	phase.Tell(ctx, fmt.Sprintf(`not ready for want of a pod network: %s
+left to do, as spec.network.cni.plugin is none:
+  1. install a pod network for %s: ha-install kubeconfig writes the kubeconfig for kubectl
+  2. run the same apply again: it proves that pods on all nodes reach each other`, strings.Join(nodes, ", "), a.Cluster.Spec.Network.PodCIDR))
+	return true, nil
+}
+
 func (a *apply) probeImage() string {
 	if a.bundle == nil {
 		return ""
@@ -124,8 +139,16 @@ func (a *apply) dataPathKey(ctx context.Context, client *kube.Client) (string, e
 	if err != nil {
 		return "", err
 	}
+	manifests, err := a.networkManifests()
+	if err != nil {
+		return "", err
+	}
 	network := a.Cluster.Spec.Network
-	text := fmt.Sprint(strings.Join(nodes, ","), network.PodCIDR, network.ServiceCIDR, network.CNI.Plugin, network.CNI.Manifests)
+	// A map prints in the order of its keys.
+	text := fmt.Sprint(strings.Join(nodes, ","), network.PodCIDR, network.ServiceCIDR, network.CNI.Plugin)
+	for _, m := range manifests {
+		text += fmt.Sprint(m.Object)
+	}
 	digest := sha256.Sum256([]byte(text))
 	return hex.EncodeToString(digest[:]), nil
 }

@@ -118,15 +118,10 @@ func (c *Client) NodeReady(ctx context.Context, node string) error {
 	if err != nil {
 		return fmt.Errorf("node %s: %w", node, err)
 	}
-	for _, cond := range n.Status.Conditions {
-		if cond.Type == corev1.NodeReady {
-			if cond.Status == corev1.ConditionTrue {
-				return nil
-			}
-			return fmt.Errorf("node %s: not ready: %s", node, cond.Message)
-		}
+	if state := NodeState(n); state != nodeReady {
+		return fmt.Errorf("node %s: %s", node, state)
 	}
-	return fmt.Errorf("node %s: has not reported yet", node)
+	return nil
 }
 
 // Leader is who holds the election lease of a control plane component.
@@ -200,12 +195,14 @@ func (c *Client) StaticPods(ctx context.Context) (map[string]map[string]string, 
 	return states, nil
 }
 
+const nodeReady = "Ready"
+
 // NodeState is "Ready", or why the Node is not.
 func NodeState(n *corev1.Node) string {
 	for _, cond := range n.Status.Conditions {
 		if cond.Type == corev1.NodeReady {
 			if cond.Status == corev1.ConditionTrue {
-				return "Ready"
+				return nodeReady
 			}
 			return "not ready: " + cond.Message
 		}

@@ -101,6 +101,21 @@ func TestNodeStates(t *testing.T) {
 	}
 }
 
+func TestNodesThatLackANetwork(t *testing.T) {
+	const lacks = "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:Network plugin returns error: cni plugin not initialized"
+	api, client := newAPI(t)
+	setNode(api, "fine", "", nil)
+	setNode(api, "bare", lacks, nil)
+	setNode(api, "sick", "["+lacks+", PLEG is not healthy]", nil)
+	setNode(api, "down", "Kubelet stopped posting node status.", nil)
+	for node, err := range map[string]string{"fine": "", "bare": "", "sick": "PLEG is not healthy", "down": "Kubelet stopped", "gone": "not found"} {
+		wantError(t, client.NodeReadyForNetwork(t.Context(), node), err)
+	}
+	if names, err := client.NodesWithoutNetwork(t.Context()); err != nil || len(names) != 1 || names[0] != "bare" {
+		t.Errorf("%v lack a network, %v", names, err)
+	}
+}
+
 func setLease(api *kubeapi.Server, component, holder string, age time.Duration) {
 	l := coordinationv1.Lease{}
 	if holder != "" {
