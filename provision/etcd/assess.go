@@ -19,6 +19,11 @@ func Assess(o Observation) Verdict {
 	a.state()
 	a.stability()
 	a.warn()
+	if o.Inputs {
+		for i := range a.v.Members {
+			a.v.Members[i].Inputs = a.seen[i]
+		}
+	}
 	return a.v
 }
 
@@ -30,14 +35,15 @@ type assessment struct {
 	main    []*View // views of the cluster, as opposed to foreign ones
 	list    []Listed
 	claimed []*View // views already tied to a listed member
-	atStart uint64  // what the leader had applied when the observation began
+	seen    []*View // by row of the verdict; nil where nobody looked
+	atStart uint64  // what the leader had applied, at least, when the observation began
 
 	split   []string // definite: SPLIT
 	pending []string // SPLIT when an earlier sample saw the same, UNKNOWN until then
 }
 
 func newAssessment(o Observation) *assessment {
-	a := &assessment{o: o, v: Verdict{At: o.At, Alarms: o.Alarms}}
+	a := &assessment{o: o, v: Verdict{At: o.At, Alarms: o.Alarms, Write: o.Write}}
 	a.chooseCluster()
 	a.chooseLeader()
 	a.chooseList()
@@ -93,9 +99,17 @@ func (a *assessment) chooseLeader() {
 		}
 	}
 	a.v.LeaderID, a.v.Term = best.leader, best.term
+	if best.leader == 0 {
+		return
+	}
 	for _, v := range a.main {
-		if v.First != nil && v.First.MemberID == best.leader && best.leader != 0 {
+		switch {
+		case v.First == nil || v.Last.Leader != best.leader:
+		case v.First.MemberID == best.leader:
 			a.atStart = v.First.AppliedIndex
+			return
+		default: // a leader that was not seen had at least what its followers had
+			a.atStart = max(a.atStart, v.First.AppliedIndex)
 		}
 	}
 }
@@ -148,11 +162,11 @@ func (a *assessment) members() {
 		views[i] = a.viewOf(m)
 	}
 	for i, m := range list {
-		a.v.Members = append(a.v.Members, a.row(m, views[i]))
+		a.v.Members, a.seen = append(a.v.Members, a.row(m, views[i])), append(a.seen, views[i])
 	}
 	for i := range a.o.Views {
 		if v := &a.o.Views[i]; !slices.Contains(a.claimed, v) {
-			a.v.Members = append(a.v.Members, a.stray(v))
+			a.v.Members, a.seen = append(a.v.Members, a.stray(v)), append(a.seen, v)
 		}
 	}
 	for _, m := range a.v.Members {

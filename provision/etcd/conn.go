@@ -180,10 +180,13 @@ func isTimeout(err error) bool {
 		s.Code() == codes.Unavailable && containsAny(s.Message(), "context deadline exceeded", "i/o timeout")
 }
 
+// lateText is the reason of whatever did not come in time.
+const lateText = "timeout"
+
 // reason is an error's text without the noise of the transport.
 func reason(err error) string {
-	if errors.Is(err, context.DeadlineExceeded) {
-		return "timeout"
+	if errors.Is(err, context.DeadlineExceeded) || status.Code(err) == codes.DeadlineExceeded {
+		return lateText
 	}
 	msg := err.Error()
 	if s, ok := status.FromError(err); ok {

@@ -26,6 +26,10 @@ const (
 	JoinGateBudget    = 8 * time.Minute  // after a join
 	RestartGateBudget = 5 * time.Minute  // after one static pod's restart
 
+	// hungIsLost is how long a member must have left its open port without an
+	// answer before it is more than late.
+	hungIsLost = 10 * time.Second
+
 	slowRead       = 100 * time.Millisecond // a linearizable read above this warns
 	quotaWarn      = 0.80                   // database size over its quota
 	quotaRefuse    = 0.95

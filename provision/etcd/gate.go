@@ -120,7 +120,7 @@ func (w Want) missing(v Verdict) *missing {
 	case w.AllHealthy && v.Healthy < v.Voters:
 		return &missing{reason: fmt.Sprintf("%d of %d voters are healthy: %s", v.Healthy, v.Voters, v.sick()), run: arithmeticRemedy(v)}
 	case v.StableFor.Duration() < ElectionTimeout:
-		return &missing{reason: fmt.Sprintf("leader and term seen unchanged for %s, %s are wanted", shortDuration(v.StableFor.Duration()), ElectionTimeout), onlyStability: true}
+		return &missing{reason: fmt.Sprintf("leader and term seen unchanged for %s, %s are wanted", shortDuration(v.StableFor), ElectionTimeout), onlyStability: true}
 	}
 	return nil
 }

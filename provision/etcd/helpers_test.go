@@ -2,6 +2,7 @@ package etcd
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/ha-install/ha-install/provision/units"
@@ -168,5 +169,35 @@ func hashesOf(sums ...uint32) fault {
 		for i, s := range sums {
 			o.Views[i].Hash = &Hash{Revision: 500, CompactRevision: 100, Sum: s}
 		}
+	}
+}
+
+// late: it answers, but its read through quorum not in time.
+func late(i int) fault {
+	return edit(i, func(v *View) {
+		v.Agreed, v.AgreedErr = nil, "timeout"
+		v.Linearizable = Read{Done: true, Late: true, Err: "timeout"}
+	})
+}
+
+func hungFor(i int, d time.Duration) fault {
+	return silence(i, d, Attempt{Via: name(i), Outcome: Hung})
+}
+
+// timedOut: SSH fails, and the first master, which works, gets no connection.
+func timedOut(i int) fault {
+	return silence(i, time.Minute, Attempt{Via: name(i), Outcome: TimedOut, Err: "timeout"}, Attempt{Via: name(1), Outcome: TimedOut})
+}
+
+// following: it follows a leader of its own, at a term of its own.
+func following(i int, leader MemberID, term uint64) fault {
+	return edit(i, func(v *View) { v.Last.Leader, v.Last.Term = leader, term })
+}
+
+// noHost takes a member's host out of the inventory.
+func noHost(i int) fault {
+	return func(o *Observation) {
+		o.Hosts = slices.Delete(slices.Clone(o.Hosts), i-1, i)
+		o.Views[i-1].Host = ""
 	}
 }

@@ -68,13 +68,13 @@ func (a *assessment) judgeVoter(m Member, v *View) (MemberState, string) {
 		return MemberIsolated, fmt.Sprintf("its leader %s is no voter of the list", v.Last.Leader)
 	}
 	if v.Local == nil {
-		return MemberFailing, "its member list: " + orNotAsked(v.LocalErr)
+		return lateOr(MemberFailing, v.LocalErr == lateText), "its member list: " + orNotAsked(v.LocalErr)
 	}
 	if !v.Serializable.OK() {
-		return MemberFailing, "local read: " + orNotAsked(v.Serializable.Err)
+		return lateOr(MemberFailing, v.Serializable.Late), "local read: " + orNotAsked(v.Serializable.Err)
 	}
 	if !v.Linearizable.OK() {
-		return MemberIsolated, "linearizable read: " + orNotAsked(v.Linearizable.Err)
+		return lateOr(MemberIsolated, v.Linearizable.Late), "linearizable read: " + orNotAsked(v.Linearizable.Err)
 	}
 	for _, l := range [][]Listed{v.Local, v.Agreed} {
 		if l != nil && listKey(l) != listKey(a.list) {
@@ -89,11 +89,20 @@ func (a *assessment) judgeVoter(m Member, v *View) (MemberState, string) {
 	return MemberHealthy, ""
 }
 
+// lateOr tells an answer that did not come in time, which proves nothing, from
+// one that says what is wrong.
+func lateOr(state MemberState, late bool) MemberState {
+	if late {
+		return MemberLate
+	}
+	return state
+}
+
 // judgeLearner can ask less: etcd serves a learner's clients nothing but
 // Status and serializable reads.
 func (a *assessment) judgeLearner(v *View) (MemberState, string) {
 	if !v.Serializable.OK() {
-		return MemberFailing, "local read: " + orNotAsked(v.Serializable.Err)
+		return lateOr(MemberFailing, v.Serializable.Late), "local read: " + orNotAsked(v.Serializable.Err)
 	}
 	if v.Last.AppliedIndex < a.atStart {
 		return MemberLagging, fmt.Sprintf("has applied %d, the leader had %d", v.Last.AppliedIndex, a.atStart)
@@ -230,8 +239,8 @@ func orNotAsked(s string) string {
 }
 
 // shortDuration drops what a reader does not need: 3m10s, 4ms.
-func shortDuration(d time.Duration) string {
-	switch {
+func shortDuration[D ~int64](short D) string {
+	switch d := time.Duration(short); {
 	case d >= time.Second:
 		return d.Round(time.Second).String()
 	case d >= time.Millisecond:

@@ -20,6 +20,7 @@ type Options struct {
 	ReadOnly bool // make no leased write
 	Hash     bool // compare HashKV too
 	Disk     bool // read the members' fsync latency too
+	Inputs   bool // keep the facts beside each row of the verdict
 }
 
 // Look observes and judges once, and remembers the sample.
@@ -57,7 +58,7 @@ func (m *Members) Observe(ctx context.Context, o Options) Observation {
 	whole := ctx
 	ctx, cancel := context.WithTimeout(ctx, observeBudget)
 	defer cancel()
-	obs := Observation{ReadOnly: o.ReadOnly, Hashed: o.Hash, Views: make([]View, len(m.targets))}
+	obs := Observation{ReadOnly: o.ReadOnly, Hashed: o.Hash, Inputs: o.Inputs, Views: make([]View, len(m.targets))}
 	for _, t := range m.targets {
 		obs.Hosts = append(obs.Hosts, Host{Name: t.Name, PeerURL: t.PeerURL})
 	}
@@ -98,7 +99,10 @@ func (m *Members) view(ctx context.Context, t Target, led chan<- *conn, o Option
 		}
 		var disk sync.WaitGroup
 		if o.Disk && v.Via == "" {
-			disk.Go(func() { v.FsyncP99, _ = fsyncP99(ctx, t) }) // worth a warning at most
+			disk.Go(func() {
+				p99, _ := fsyncP99(ctx, t)
+				v.FsyncP99 = units.Seconds(p99)
+			}) // worth a warning at most
 		}
 		m.details(ctx, c, &v)
 		disk.Wait()
@@ -186,7 +190,7 @@ func (c *conn) read(ctx context.Context, opts ...clientv3.OpOption) Read {
 	defer cancel()
 	began := time.Now()
 	_, err := c.Get(ctx, probePrefix, opts...)
-	return Read{Done: true, Latency: units.Seconds(time.Since(began)), Err: text(err)}
+	return Read{Done: true, Latency: units.Seconds(time.Since(began)), Err: text(err), Late: err != nil && isTimeout(err)}
 }
 
 // ghosts are listed members that no target stands for.

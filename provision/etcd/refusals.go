@@ -115,7 +115,7 @@ func removeDeadRefusals(op Operation, m Member) []refusal {
 	case m.State != MemberDead && m.State != MemberUnnamed:
 		rs = append(rs, refusal{reason: fmt.Sprintf("it is %s, which does not prove it dead: %s", m.State, m.Why), run: fence})
 	case m.DeadFor.Duration() < MinDead:
-		rs = append(rs, refusal{reason: fmt.Sprintf("it has been dead for %s only, %s are wanted", shortDuration(m.DeadFor.Duration()), shortDuration(MinDead)), run: "the same command again, when it has been dead for longer"})
+		rs = append(rs, refusal{reason: fmt.Sprintf("it has been dead for %s only, %s are wanted", shortDuration(m.DeadFor), shortDuration(MinDead)), run: "the same command again, when it has been dead for longer"})
 	case !op.Fenced:
 		rs = append(rs, refusal{reason: "it is not fenced and could come back", run: fence})
 	}

@@ -32,43 +32,52 @@ func (a *assessment) count() {
 }
 
 // hashes compares HashKV where it was taken: equal revision and compaction
-// with another sum is divergence; the odd one out is named.
+// with another sum is divergence; the odd one out is named, or all when no sum
+// has a majority of those that were taken.
 func (a *assessment) hashes() {
-	type point struct{ rev, compact int64 }
-	byPoint := map[point]map[uint32][]string{}
+	byPoint := map[Hash]map[uint32][]string{} // by revision and compaction
+	var points []Hash
 	for _, v := range a.main {
 		if v.Hash == nil {
 			continue
 		}
-		p := point{v.Hash.Revision, v.Hash.CompactRevision}
+		p := Hash{Revision: v.Hash.Revision, CompactRevision: v.Hash.CompactRevision}
 		if byPoint[p] == nil {
-			byPoint[p] = map[uint32][]string{}
+			byPoint[p], points = map[uint32][]string{}, append(points, p)
 		}
 		byPoint[p][v.Hash.Sum] = append(byPoint[p][v.Hash.Sum], cmp.Or(v.Host, v.PeerURL))
 	}
-	for p, sums := range byPoint {
-		if len(sums) < 2 {
-			continue
+	for _, p := range points {
+		if sums := byPoint[p]; len(sums) > 1 {
+			a.diverged(p.Revision, oddOnes(sums))
 		}
-		most := 0
-		for _, names := range sums {
-			most = max(most, len(names))
-		}
-		var odd []string
-		for _, names := range sums {
-			if len(names) < most || most*2 <= len(a.main) {
-				odd = append(odd, names...)
-			}
-		}
-		slices.Sort(odd)
-		a.split = append(a.split, fmt.Sprintf("data differ at revision %d: %s", p.rev, strings.Join(odd, ", ")))
-		for i := range a.v.Members {
-			if m := &a.v.Members[i]; slices.Contains(odd, cmp.Or(m.Host, m.PeerURL)) {
-				m.State, m.Healthy, m.Why = MemberDiverged, false, fmt.Sprintf("its data differ at revision %d", p.rev)
-			}
-		}
-		a.count()
 	}
+}
+
+// oddOnes are all that are not in the majority.
+func oddOnes(sums map[uint32][]string) []string {
+	all, most := 0, 0
+	for _, names := range sums {
+		all, most = all+len(names), max(most, len(names))
+	}
+	var odd []string
+	for _, names := range sums {
+		if len(names) < most || most*2 <= all {
+			odd = append(odd, names...)
+		}
+	}
+	slices.Sort(odd)
+	return odd
+}
+
+func (a *assessment) diverged(revision int64, odd []string) {
+	a.split = append(a.split, fmt.Sprintf("data differ at revision %d: %s", revision, strings.Join(odd, ", ")))
+	for i := range a.v.Members {
+		if m := &a.v.Members[i]; slices.Contains(odd, cmp.Or(m.Host, m.PeerURL)) {
+			m.State, m.Healthy, m.Why = MemberDiverged, false, fmt.Sprintf("its data differ at revision %d", revision)
+		}
+	}
+	a.count()
 }
 
 // state puts the verdict into one word, the worst first.
@@ -86,38 +95,82 @@ func (a *assessment) state() {
 			a.v.State, a.v.Reasons = Unknown, []string{why}
 			return
 		}
-		a.v.State = Pass
+		a.v.State, a.v.Reasons = Pass, a.outOfPlace()
 		if a.v.CanLose < 1 {
-			a.v.State = Degraded
-			a.v.Reasons = append(a.v.Reasons, cmp.Or(a.v.sick(), fmt.Sprintf("%d voters can lose none", a.v.Voters)))
+			a.v.Reasons = append([]string{cmp.Or(a.v.sick(), fmt.Sprintf("%d voters can lose none", a.v.Voters))}, a.v.Reasons...)
 		}
 		if a.o.Write != nil && a.o.Write.Err != "" { // with an alarm, else unproven said so
-			a.v.State = Degraded
 			a.v.Reasons = append(a.v.Reasons, "no write is accepted: "+a.o.Write.Err)
+		}
+		if len(a.v.Reasons) > 0 {
+			a.v.State = Degraded
 		}
 	}
 }
 
-// provenLost says that so many voters were seen without a working leader, or
-// dead, that the rest cannot be a quorum. A voter that was merely not seen
-// proves nothing.
-func (a *assessment) provenLost() bool {
-	lost := 0
+// outOfPlace are members and alarms that a healthy cluster does not have,
+// however many votes it could lose.
+func (a *assessment) outOfPlace() []string {
+	var why []string
 	for _, m := range a.v.Members {
+		switch {
+		case m.Role == NoRole:
+		case m.Ghost:
+			why = append(why, fmt.Sprintf("%s %s is a ghost %s (member %s)", m.PeerURL, m.Name, m.Role, m.ID))
+		case m.Role == Learner:
+			why = append(why, fmt.Sprintf("%s is a learner (member %s)", m.Name, m.ID))
+		case m.Unnamed:
+			why = append(why, fmt.Sprintf("%s was added and never started (member %s)", m.Name, m.ID))
+		}
+	}
+	for _, al := range a.o.Alarms {
+		why = append(why, fmt.Sprintf("%s alarm of %s", al.Kind, a.v.nameOf(al.Member)))
+	}
+	return why
+}
+
+// provenLost says that so many voters were seen without a working leader, or
+// dead, that the rest cannot be a quorum. A voter that was merely not seen, or
+// answered late, proves nothing; nor do timeouts alone: the silent ones may be
+// a quorum beyond a cut. With them a member has to say that it has no leader.
+func (a *assessment) provenLost() bool {
+	lost, certain, leaderless := 0, 0, false
+	for i, m := range a.v.Members {
 		if m.Role != Voter || m.Healthy {
 			continue
 		}
+		v := a.seen[i]
 		switch m.State {
-		case MemberDead, MemberIsolated, MemberAlarm, MemberFailing, MemberUnnamed, MemberHung:
+		case MemberAlarm, MemberFailing, MemberUnnamed:
+			lost, certain = lost+1, certain+1
+		case MemberIsolated:
+			if v.Last.Leader == 0 || v.Last.Leader == a.v.LeaderID { // else it follows another one
+				lost, certain = lost+1, certain+1
+				leaderless = leaderless || v.Last.Leader == 0
+			}
+		case MemberDead:
 			lost++
+			if v.saw(Refused) {
+				certain++
+			}
+		case MemberHung:
+			if m.DeadFor.Duration() >= hungIsLost {
+				lost++
+			}
 		}
 	}
-	if a.v.Voters == 0 || lost <= a.v.Voters-a.v.Quorum {
+	blocking := a.v.Voters - a.v.Quorum
+	if a.v.Voters == 0 || lost <= blocking || certain <= blocking && !leaderless {
 		return false
 	}
 	// One member that reads through quorum proves the opposite, whatever the
 	// rest look like from here; only alarms make that worthless.
-	return !a.v.Proven || a.alarmed() > a.v.Voters-a.v.Quorum
+	return !a.v.Proven || a.alarmed() > blocking
+}
+
+// saw says that an attempt to reach the member ended so.
+func (v *View) saw(o Outcome) bool {
+	return slices.ContainsFunc(v.Attempts, func(t Attempt) bool { return t.Outcome == o })
 }
 
 func (a *assessment) alarmed() int {
@@ -196,14 +249,9 @@ func (a *assessment) warn() {
 				a.v.Version = m.Version
 			}
 		}
-		if m.Latency.Duration() > slowRead {
-			say("%s: a linearizable read took %s (warns above %s)", m.Name, shortDuration(m.Latency.Duration()), slowRead)
-		}
-		if m.FsyncP99.Duration() > slowFsync {
-			say("%s: the disk is slow: 99 %% of etcd's fsyncs take up to %s (warns above %s)", m.Name, shortDuration(m.FsyncP99.Duration()), slowFsync)
-		}
-		if full := fullness(m); full >= quotaWarn {
-			say("%s: the database fills %.0f %% of its quota (warns at %.0f %%, mutations are refused at %.0f %%): compact and defragment it", m.Name, full*100, quotaWarn*100, quotaRefuse*100)
+		for _, c := range crossings(m) {
+			a.v.Crossed = append(a.v.Crossed, c)
+			say("%s", c.Text)
 		}
 		if m.Via != "" {
 			say("%s: no answer in time over our own connection to the host; seen through %s", m.Name, m.Via)
@@ -213,29 +261,26 @@ func (a *assessment) warn() {
 		}
 	}
 	for _, al := range a.o.Alarms {
-		say("%s alarm of member %s%s", al.Kind, al.Member, alarmRemedy(al.Kind))
+		say("%s alarm of member %s (%s)%s", al.Kind, al.Member, a.v.nameOf(al.Member), alarmRemedy(al.Kind))
 	}
 	if len(versions) > 1 {
 		say("members run different versions: %s", strings.Join(sortedKeys(versions), ", "))
 	}
-	if a.o.Write != nil && a.o.Write.Err == "" && a.o.Write.Latency.Duration() > slowRead {
-		say("the write probe took %s", shortDuration(a.o.Write.Latency.Duration()))
+	if w := a.o.Write; w != nil && w.Err == "" && w.Latency.Duration() > slowRead {
+		c := writeCrossing(w)
+		a.v.Crossed = append(a.v.Crossed, c)
+		say("%s", c.Text)
 	}
 }
 
 func alarmRemedy(kind string) string {
-	if kind == "NOSPACE" {
+	switch kind {
+	case "NOSPACE":
 		return ": compact, defragment each member, then etcdctl alarm disarm"
+	case "CORRUPT":
+		return ": stop its etcd, and replace it"
 	}
 	return ""
-}
-
-// fullness is the database size over its quota; 0 where the quota is not told.
-func fullness(m Member) float64 {
-	if m.DBQuota <= 0 {
-		return 0
-	}
-	return float64(m.DBSize) / float64(m.DBQuota)
 }
 
 func sortedKeys(m map[string]bool) []string {

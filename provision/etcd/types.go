@@ -93,8 +93,9 @@ type Attempt struct {
 // Read is the result of one read.
 type Read struct {
 	Latency units.Seconds `json:"latencySeconds"`
-	Err     string        `json:"err,omitempty"` // empty: it worked
-	Done    bool          `json:"done"`          // false: not asked
+	Err     string        `json:"err,omitempty"`  // empty: it worked
+	Late    bool          `json:"late,omitempty"` // no answer in time, which proves nothing
+	Done    bool          `json:"done"`           // false: not asked
 }
 
 // OK says that the read was made and worked.
@@ -166,6 +167,8 @@ type Observation struct {
 	Write *Write `json:"write,omitempty"`
 	// ReadOnly observations make no write and are not judged by one.
 	ReadOnly bool `json:"readOnly,omitempty"`
+	// Inputs asks for the facts beside each row of the verdict.
+	Inputs bool `json:"-"`
 	// Hashed observations also compare HashKV; every healthy voter must have one.
 	Hashed  bool     `json:"hashed,omitempty"`
 	History []Sample `json:"history,omitempty"` // earlier samples, oldest first

@@ -12,8 +12,10 @@ import (
 type State string
 
 const (
-	Pass     State = "PASS"      // quorum, and it survives the loss of a voter
-	Degraded State = "DEGRADED"  // quorum, can lose 0
+	// Pass: quorum, it survives the loss of a voter, and no member is out of
+	// place (ghosts, learners, members that never started, alarms).
+	Pass     State = "PASS"
+	Degraded State = "DEGRADED"  // quorum, but can lose 0, or one of these
 	NoQuorum State = "NO QUORUM" // proven to be without
 	Split    State = "SPLIT"     // cluster IDs, lists, leaders or data disagree
 	Unknown  State = "UNKNOWN"   // it could not be proven
@@ -42,6 +44,7 @@ const (
 	MemberDiverged    MemberState = "diverged"    // its list or its data differ
 	MemberAlarm       MemberState = "alarm"       // an alarm bears its ID
 	MemberFailing     MemberState = "failing"     // answers, but a read of its own fails
+	MemberLate        MemberState = "late"        // answers, but not every question in time; that proves nothing
 	MemberUnverified  MemberState = "unverified"  // its port is open, but TLS or the request failed
 	MemberHung        MemberState = "hung"        // its port is open, no answer comes
 	MemberDead        MemberState = "dead"        // from every vantage point
@@ -76,6 +79,8 @@ type Member struct {
 	Latency      units.Seconds `json:"latencySeconds,omitempty"` // of the linearizable read
 	FsyncP99     units.Seconds `json:"fsyncP99Seconds,omitempty"`
 	Why          string        `json:"why,omitempty"`
+	// Inputs are the facts that the row was judged by; nil when nobody looked.
+	Inputs *View `json:"inputs,omitempty"`
 }
 
 // Numbers are the arithmetic of quorum. The denominator is all voters.
@@ -124,7 +129,10 @@ type Verdict struct {
 	Proven   bool     `json:"proven"`
 	Members  []Member `json:"members"`
 	Alarms   []Alarm  `json:"alarms,omitempty"`
+	Write    *Write   `json:"write,omitempty"` // nil: none was tried
 	Warnings []string `json:"warnings,omitempty"`
+	// Crossed are the thresholds that were crossed.
+	Crossed []Crossing `json:"thresholds,omitempty"`
 	// StableFor is how long leader and term have been the same over
 	// consecutive samples, this one included.
 	StableFor units.Seconds `json:"stableForSeconds"`
@@ -146,6 +154,14 @@ func (v Verdict) Find(id MemberID, peerURL string) (Member, bool) {
 		}
 	}
 	return Member{}, false
+}
+
+// nameOf is the name of the member's host, or its ID where it has no row.
+func (v Verdict) nameOf(id MemberID) string {
+	if m, ok := v.Find(id, ""); ok {
+		return m.Name
+	}
+	return id.String()
 }
 
 // sick names the voters that are not healthy, with their states.

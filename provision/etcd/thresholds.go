@@ -1,0 +1,55 @@
+package etcd
+
+import "fmt"
+
+// Crossing is a threshold that was crossed.
+type Crossing struct {
+	Subject string  `json:"subject"` // a host, a member, or "cluster"
+	What    string  `json:"what"`
+	Value   float64 `json:"value"`
+	Unit    string  `json:"unit"` // "seconds", or "ratio" of what there is
+	Warn    float64 `json:"warn"`
+	Refuse  float64 `json:"refuse,omitempty"` // 0: nothing is refused for it
+	// Refuses says that Refuse was crossed too.
+	Refuses bool   `json:"refuses,omitempty"`
+	Text    string `json:"text"`
+}
+
+// crossings compares a member's figures with their thresholds.
+func crossings(m Member) []Crossing {
+	var cs []Crossing
+	if m.Latency.Duration() > slowRead {
+		cs = append(cs, Crossing{
+			Subject: m.Name, What: "linearizable read", Value: m.Latency.Duration().Seconds(), Unit: "seconds", Warn: slowRead.Seconds(),
+			Text: fmt.Sprintf("%s: a linearizable read took %s (warns above %s)", m.Name, shortDuration(m.Latency), slowRead),
+		})
+	}
+	if m.FsyncP99.Duration() > slowFsync {
+		cs = append(cs, Crossing{
+			Subject: m.Name, What: "WAL fsync p99", Value: m.FsyncP99.Duration().Seconds(), Unit: "seconds", Warn: slowFsync.Seconds(),
+			Text: fmt.Sprintf("%s: the disk is slow: 99 %% of etcd's fsyncs take up to %s (warns above %s)", m.Name, shortDuration(m.FsyncP99), slowFsync),
+		})
+	}
+	if full := fullness(m); full >= quotaWarn {
+		cs = append(cs, Crossing{
+			Subject: m.Name, What: "database over quota", Value: full, Unit: "ratio", Warn: quotaWarn, Refuse: quotaRefuse, Refuses: full >= quotaRefuse,
+			Text: fmt.Sprintf("%s: the database fills %.0f %% of its quota (warns at %.0f %%, mutations are refused at %.0f %%): compact and defragment it", m.Name, full*100, quotaWarn*100, quotaRefuse*100),
+		})
+	}
+	return cs
+}
+
+func writeCrossing(w *Write) Crossing {
+	return Crossing{
+		Subject: "cluster", What: "leased write", Value: w.Latency.Duration().Seconds(), Unit: "seconds", Warn: slowRead.Seconds(),
+		Text: "the write probe took " + shortDuration(w.Latency),
+	}
+}
+
+// fullness is the database size over its quota; 0 where the quota is not told.
+func fullness(m Member) float64 {
+	if m.DBQuota <= 0 {
+		return 0
+	}
+	return float64(m.DBSize) / float64(m.DBQuota)
+}
