@@ -1,112 +1,155 @@
 package cmd
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
+
+	"github.com/ha-install/ha-install/inventory"
 	"github.com/ha-install/ha-install/provision/phase"
+	"github.com/ha-install/ha-install/provision/units"
 )
 
-// reporter shows a run as it goes: lines for people, or one JSON event a line.
+// runFlags are what all verbs have in common that work on hosts for longer.
+type runFlags struct {
+	output  string
+	verbose bool
+}
+
+func (f *runFlags) add(c *cobra.Command) {
+	outputFlag(c, &f.output, "text", "json")
+	c.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "show the output of long commands too (kubeadm)")
+}
+
+// viewer shows a run in one form. Its methods are called one at a time.
+type viewer interface {
+	begin(runHead)
+	event(phase.Event)
+	end(runSummary)
+}
+
+// reporter shows a run as it goes and sums it up.
 type reporter struct {
-	out   io.Writer
-	json  *json.Encoder // nil for text
-	lines bool          // show the output of long commands
-	times []phaseTime
-	waits map[string]string // what each phase last said that it waits for
-	none  string            // what it means that nothing was changed
+	view   viewer
+	began  time.Time
+	phases []phaseSummary
 }
 
-type phaseTime struct {
-	name  string
-	hosts int
-	from  time.Time
-	to    time.Time
-	did   bool
-}
-
-func newReporter(out io.Writer, format string, lines bool, none string) *reporter {
-	r := &reporter{out: out, lines: lines, waits: map[string]string{}, none: none}
-	if format == "json" {
-		r.json = json.NewEncoder(out)
+// begin shows the head of a run of the verb c. none is what it means that
+// nothing was changed.
+func (f *runFlags) begin(c *cobra.Command, cluster *inventory.Cluster, none string) *reporter {
+	r := &reporter{began: time.Now(), view: &plain{out: c.OutOrStdout(), lines: f.verbose, none: none}}
+	if f.output == "json" {
+		r.view = newJSONLines(c.OutOrStdout())
 	}
+	r.view.begin(headOf(c.Name(), cluster, r.began))
 	return r
 }
 
 // event is called by the runner, one call at a time.
 func (r *reporter) event(e phase.Event) {
-	r.clock(e)
-	if r.json != nil {
-		_ = r.json.Encode(e) // a closed pipe must not stop a run half way
-		return
+	if e.Phase != "" {
+		r.phases = summarize(r.phases, e)
 	}
+	r.view.event(e)
+}
+
+// end shows how the run ended and returns err as it is.
+func (r *reporter) end(c *cobra.Command, t phase.Tally, err error) error {
+	now := time.Now()
+	s := runSummary{
+		Time: now.UTC(), Kind: "summary", Result: resultOK,
+		Changed: t.Changed, Unchanged: t.Skipped, Elapsed: units.Seconds(now.Sub(r.began)), Phases: r.phases,
+	}
+	if err != nil {
+		s.Result, s.ExitCode, s.Error = resultFailed, codeOf(c.Context(), err), err.Error()
+		if s.ExitCode == exitInterrupted {
+			s.Result = resultInterrupted
+		}
+	}
+	r.view.end(s)
+	return err
+}
+
+// plain shows a run as lines for people and log files.
+type plain struct {
+	out   io.Writer
+	lines bool              // show the output of long commands
+	none  string            // what it means that nothing was changed
+	waits map[string]string // what each phase last said that it waits for
+}
+
+func (p *plain) begin(runHead) { p.waits = map[string]string{} }
+
+func (p *plain) event(e phase.Event) {
+	if line := p.line(e); line != "" {
+		fmt.Fprintln(p.out, line)
+	}
+}
+
+// line is what is shown of an event; "" for nothing.
+func (p *plain) line(e phase.Event) string {
 	who := e.Phase
 	if e.Host != "" {
 		who = e.Host + " " + e.Phase
 	}
 	at := e.Time.Local().Format(time.TimeOnly)
+	row := func(word, text string) string {
+		return strings.TrimRight(fmt.Sprintf("%s  %-8s %-26s %s", at, word, who, text), " ")
+	}
 	switch e.Kind {
 	case phase.Finished:
-		fmt.Fprintf(r.out, "%s  ok       %-26s %s\n", at, who, short(e.Elapsed))
+		return row("ok", short(e.Elapsed)+sent(e.Transfer))
 	case phase.Skipped:
-		fmt.Fprintf(r.out, "%s  already  %-26s %s\n", at, who, short(e.Elapsed))
+		return row("already", short(e.Elapsed))
 	case phase.Failed:
-		fmt.Fprintf(r.out, "%s  FAILED   %-26s %s\n", at, who, short(e.Elapsed))
+		return row("FAILED", short(e.Elapsed)+sent(e.Transfer))
 	case phase.Waiting:
 		// What passes by at once is not worth a line.
-		if e.Elapsed > patience && r.waits[who] != e.Message {
-			r.waits[who] = e.Message
-			fmt.Fprintf(r.out, "%s  ...      %-26s waiting for %s\n", at, who, firstLine(e.Message))
+		if e.Elapsed.Duration() > patience && p.waits[who] != e.Message {
+			p.waits[who] = e.Message
+			return row("...", "waiting for "+firstLine(e.Message))
 		}
 	case phase.Undoing:
-		fmt.Fprintf(r.out, "%s  undo     %-26s after: %s\n", at, who, e.Message)
+		return row("undo", "after: "+e.Message)
 	case phase.Output:
-		if r.lines {
-			fmt.Fprintf(r.out, "%s           %-26s | %s\n", at, who, e.Message)
+		if p.lines {
+			return row("", "| "+e.Message)
 		}
 	case phase.Notice:
-		fmt.Fprintf(r.out, "\n%s\n", indentBlock(e.Message))
+		return "\n" + indentBlock(e.Message)
 	}
+	return ""
 }
 
-// clock notes from when to when each phase ran, over all hosts.
-func (r *reporter) clock(e phase.Event) {
-	if e.Kind == phase.Started {
-		if n := len(r.times); n == 0 || r.times[n-1].name != e.Phase {
-			r.times = append(r.times, phaseTime{name: e.Phase, from: e.Time})
-		}
-		r.times[len(r.times)-1].hosts++
-		return
+// sent is how much a phase has sent; "" for one that sent nothing.
+func sent(t *phase.Transfer) string {
+	if t == nil {
+		return ""
 	}
-	for i := len(r.times) - 1; i >= 0; i-- {
-		if r.times[i].name == e.Phase {
-			r.times[i].to = e.Time
-			r.times[i].did = r.times[i].did || e.Kind == phase.Finished
-			return
-		}
-	}
+	return fmt.Sprintf("  %s, %s", units.Bytes(t.Done), units.Rate(t.Rate))
 }
 
-// summary says what was done and where the time went.
-func (r *reporter) summary(t phase.Tally, took time.Duration) {
-	if r.json != nil {
-		_ = r.json.Encode(map[string]any{"kind": "summary", "changed": t.Changed, "unchanged": t.Skipped, "elapsedNanoseconds": took})
+// end says what was done and where the time went; why a run failed is said on
+// standard error.
+func (p *plain) end(s runSummary) {
+	if s.Result != resultOK {
 		return
 	}
-	if t.Changed == 0 {
-		fmt.Fprintf(r.out, "\n%s (%s)\n", r.none, short(took))
+	if s.Changed == 0 {
+		fmt.Fprintf(p.out, "\n%s (%s)\n", p.none, short(s.Elapsed))
 		return
 	}
-	fmt.Fprintf(r.out, "\n%-14s %-6s %s\n", "PHASE", "RUNS", "TIME")
-	for _, p := range r.times {
-		if p.did {
-			fmt.Fprintf(r.out, "%-14s %-6d %s\n", p.name, p.hosts, short(p.to.Sub(p.from)))
+	fmt.Fprintf(p.out, "\n%-14s %-6s %s\n", "PHASE", "RUNS", "TIME")
+	for _, of := range s.Phases {
+		if of.Changed > 0 {
+			fmt.Fprintf(p.out, "%-14s %-6d %s\n", of.Phase, of.Runs, short(of.Elapsed))
 		}
 	}
-	fmt.Fprintf(r.out, "\ndone: %d steps changed something, %d found all as it should be (%s)\n", t.Changed, t.Skipped, short(took))
+	fmt.Fprintf(p.out, "\ndone: %d steps changed something, %d found all as it should be (%s)\n", s.Changed, s.Unchanged, short(s.Elapsed))
 }
 
 // patience is how long a phase runs before its waiting is shown.
@@ -117,7 +160,7 @@ func firstLine(s string) string {
 	return line
 }
 
-func short(d time.Duration) string { return d.Round(100 * time.Millisecond).String() }
+func short(d units.Seconds) string { return d.Duration().Round(100 * time.Millisecond).String() }
 
 func indentBlock(s string) string {
 	return "    " + strings.ReplaceAll(strings.TrimRight(s, "\n"), "\n", "\n    ") + "\n"

@@ -122,7 +122,11 @@ func tellVerdict(ctx context.Context, v etcd.Verdict, title string, d *etcd.Deci
 	v.Title = title
 	var text strings.Builder
 	if etcd.Render(&text, v, d) == nil { // a Builder does not fail
-		phase.Tell(ctx, text.String())
+		data := phase.Data{"quorum": v}
+		if d != nil {
+			data["decision"] = d
+		}
+		phase.TellData(ctx, text.String(), data)
 	}
 }
 

@@ -76,7 +76,7 @@ func (a *apply) preflight() phase.Phase {
 			if err := report.Render(&table); err != nil {
 				return phase.Final(err)
 			}
-			phase.Tell(ctx, table.String())
+			phase.TellData(ctx, table.String(), phase.Data{"preflight": report})
 			return phase.Final(report.Err())
 		}}},
 	}

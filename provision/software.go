@@ -18,6 +18,7 @@ import (
 	"github.com/ha-install/ha-install/provision/bundle"
 	"github.com/ha-install/ha-install/provision/host"
 	"github.com/ha-install/ha-install/provision/phase"
+	"github.com/ha-install/ha-install/provision/units"
 )
 
 // packageDir is where packages of the bundle lie on a host before dpkg reads them.
@@ -47,12 +48,13 @@ func (a *apply) software(ih inventory.Host) phase.Phase {
 			if err != nil {
 				return err
 			}
+			phase.Expect(ctx, sizes(missing.packages)+sizes(missing.binaries))
 			if err := a.installPackages(ctx, h, missing.packages); err != nil {
 				return err
 			}
 			files := make([]host.File, 0, len(missing.binaries))
 			for _, item := range missing.binaries {
-				files = append(files, a.bundleFile(item, item.Dest, fs.FileMode(item.Mode)))
+				files = append(files, a.bundleFile(ctx, item, item.Dest, fs.FileMode(item.Mode)))
 			}
 			return putFiles(ctx, h, files)
 		},
@@ -192,7 +194,7 @@ func (a *apply) installPackages(ctx context.Context, h host.Host, items []bundle
 	argv := []string{"dpkg", "--install", "--force-confold"}
 	for _, item := range items {
 		at := path.Join(packageDir, path.Base(item.Path))
-		files = append(files, a.bundleFile(item, at, 0o644))
+		files = append(files, a.bundleFile(ctx, item, at, 0o644))
 		argv = append(argv, at)
 	}
 	if err := putFiles(ctx, h, files); err != nil {
@@ -205,11 +207,21 @@ func (a *apply) installPackages(ctx context.Context, h host.Host, items []bundle
 	return nil
 }
 
-func (a *apply) bundleFile(item bundle.Item, at string, mode fs.FileMode) host.File {
+// bundleFile is a file that comes out of the bundle; its bytes are reported
+// while it is sent.
+func (a *apply) bundleFile(ctx context.Context, item bundle.Item, at string, mode fs.FileMode) host.File {
 	return host.File{
 		Path: at, Mode: mode, Sum: item.SHA256, Size: item.Size,
-		Open: func() (io.ReadCloser, error) { return a.bundle.Reader(item), nil },
+		Open: func() (io.ReadCloser, error) { return phase.Count(ctx, a.bundle.Reader(item)), nil },
 	}
+}
+
+func sizes(items []bundle.Item) int64 {
+	var all int64
+	for _, item := range items {
+		all += item.Size
+	}
+	return all
 }
 
 // images imports the container images of the bundle that the host's containerd
@@ -230,12 +242,13 @@ func (a *apply) images(ih inventory.Host) phase.Phase {
 			if err != nil {
 				return err
 			}
+			phase.Expect(ctx, sizes(missing))
 			for _, item := range missing {
 				began := time.Now()
 				if err := a.importImage(ctx, h, item); err != nil {
 					return fmt.Errorf("importing %s: %w", strings.Join(item.Images, ", "), err)
 				}
-				phase.Say(ctx, fmt.Sprintf("imported %s (%d MB, %s)", strings.Join(item.Images, ", "), item.Size>>20, time.Since(began).Round(100*time.Millisecond)))
+				phase.Say(ctx, fmt.Sprintf("imported %s (%s, %s)", strings.Join(item.Images, ", "), units.Bytes(item.Size), time.Since(began).Round(100*time.Millisecond)))
 			}
 			return nil
 		},
@@ -244,7 +257,7 @@ func (a *apply) images(ih inventory.Host) phase.Phase {
 
 // importImage streams an archive into containerd and checks its sum on the way.
 func (a *apply) importImage(ctx context.Context, h host.Host, item bundle.Item) error {
-	archive := a.bundle.Reader(item)
+	archive := phase.Count(ctx, a.bundle.Reader(item))
 	defer archive.Close()
 	digest := sha256.New()
 	_, err := h.Run(ctx, host.Command{

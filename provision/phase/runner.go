@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-multierror"
+
+	"github.com/ha-install/ha-install/provision/units"
 )
 
 // pollEvery is how often a failing check is asked again.
@@ -65,6 +67,7 @@ func (e *Error) Unwrap() error { return e.Err }
 // Run walks the stages in order and stops after the first one that fails. In a
 // parallel stage every phase is run to its end and all errors are returned.
 func (r *Runner) Run(ctx context.Context, stages []Stage) error {
+	r.emit(Event{Kind: Workflow, Stages: toCome(stages)})
 	defer r.listen()()
 	for _, s := range stages {
 		if err := ctx.Err(); err != nil {
@@ -129,9 +132,11 @@ func (r *Runner) runPhase(ctx context.Context, p *Phase) (err error) {
 		return errStopped
 	}
 	began := time.Now()
-	ctx = withEmitter(ctx, func(kind EventKind, message string) {
-		r.emit(Event{Kind: kind, Phase: p.Name, Host: p.Host, Message: message, Elapsed: time.Since(began)})
-	})
+	say := func(e Event) {
+		e.Phase, e.Host, e.Elapsed = p.Name, p.Host, units.Seconds(time.Since(began))
+		r.emit(e)
+	}
+	ctx, sent := withMeter(withEmitter(ctx, say), func(t Transfer) { say(Event{Kind: Progress, Transfer: &t}) })
 	outcome, part := Failed, ""
 	defer func() {
 		message := ""
@@ -142,7 +147,7 @@ func (r *Runner) runPhase(ctx context.Context, p *Phase) (err error) {
 			outcome, message = Stopped, part
 			r.note(p, part)
 		}
-		r.emit(Event{Kind: outcome, Phase: p.Name, Host: p.Host, Message: message, Elapsed: time.Since(began)})
+		say(Event{Kind: outcome, Message: message, Transfer: sent.sum()})
 	}()
 	r.emit(Event{Kind: Started, Phase: p.Name, Host: p.Host})
 
@@ -210,7 +215,7 @@ func (r *Runner) undo(ctx context.Context, p *Phase, cause error) error {
 	if p.Undo == nil {
 		return cause
 	}
-	emit(ctx, Undoing, cause.Error())
+	emit(ctx, Event{Kind: Undoing, Message: cause.Error()})
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoBudget)
 	defer cancel()
 	if err := p.Undo(ctx); err != nil {
@@ -278,7 +283,7 @@ func Wait(ctx context.Context, c Check) error {
 			return err
 		}
 		if text := c.Name + ": " + err.Error(); text != said && ctx.Err() == nil {
-			emit(ctx, Waiting, text)
+			Await(ctx, text)
 			said = text
 		}
 		select {

@@ -65,7 +65,10 @@ func collect(ctx context.Context, r *Runner, stages ...Stage) ([]Event, error) {
 	var events []Event
 	r.Events = func(e Event) { events = append(events, e) }
 	err := r.Run(ctx, stages)
-	return events, err
+	if len(events) == 0 || events[0].Kind != Workflow {
+		return nil, errors.New("the run does not begin with what is to come")
+	}
+	return events[1:], err
 }
 
 func kinds(events []Event) string {
@@ -326,7 +329,7 @@ func TestEventsOfLongCommands(t *testing.T) {
 func TestWaitSaysWhatItSawOnceForEachAnswer(t *testing.T) {
 	answers := []string{"1 of 3", "1 of 3", "2 of 3"}
 	var said []string
-	ctx := withEmitter(t.Context(), func(kind EventKind, message string) { said = append(said, string(kind)+" "+message) })
+	ctx := withEmitter(t.Context(), func(e Event) { said = append(said, string(e.Kind)+" "+e.Message) })
 	asked := 0
 	err := Wait(ctx, Check{Name: "three voters", Run: func(context.Context) error {
 		if asked++; asked > len(answers) {
