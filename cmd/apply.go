@@ -2,7 +2,6 @@ package cmd
 
 import (
 	"fmt"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -11,8 +10,7 @@ import (
 )
 
 func newApply() *cobra.Command {
-	var output string
-	var verbose bool
+	var flags runFlags
 	c := inventoryArg(&cobra.Command{
 		Use:   "apply INVENTORY",
 		Short: "Bring the hosts to what the inventory says",
@@ -21,26 +19,25 @@ where a broken run stopped, or from a running cluster with masters or workers
 added to the inventory. On a finished cluster it changes nothing.
 
 Every change of membership is made one master at a time; quorum is proven
-before and after each, and its table is shown.`,
+before and after each, and its table is shown.
+
+` + eventHelp,
 		Example: "  ha-install apply inventory.yaml",
 	})
-	outputFlag(c, &output, "text", "json")
-	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "show the output of long commands too (kubeadm)")
+	flags.add(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		cluster, base, err := loadToApply(c, args[0])
 		if err != nil {
 			return err
 		}
-		began := time.Now()
+		report := flags.begin(c, cluster, "nothing to change: the cluster is as the inventory says")
 		site := provision.Connect(c.Context(), cluster, base, provision.SSH)
 		defer site.Close()
-		report := newReporter(c.OutOrStdout(), output, verbose, "nothing to change: the cluster is as the inventory says")
 		run := &phase.Runner{Events: report.event}
-		if err := provision.Apply(c.Context(), site, run); err != nil {
+		if err := report.end(c, provision.Apply(c.Context(), site, run), run.Tally); err != nil {
 			return err
 		}
-		report.summary(run.Tally(), time.Since(began))
-		if output == "text" {
+		if flags.output == "text" {
 			fmt.Fprintf(c.OutOrStdout(), "\nkubeconfig:  ha-install kubeconfig %s\nstatus:      ha-install status %s\n", args[0], args[0])
 		}
 		return nil

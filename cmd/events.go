@@ -30,6 +30,8 @@ const eventHelp = `With -o json, one JSON object a line:
   finished   the phase changed something, and its gate passed
   skipped    all was as it should be, and its gate passed
   failed     message is the error
+  stopping   the operator asked for a stop at the next safe point
+  stopped    the phase was stopped there; message says in which part
   summary    last: result (ok, failed, interrupted), exitCode, error, changed,
              unchanged, elapsedSeconds, phases with their times
 
@@ -122,7 +124,7 @@ func summarize(phases []phaseSummary, e phase.Event) []phaseSummary {
 		}
 		p.running++
 		p.Runs++
-	case phase.Finished, phase.Skipped, phase.Failed:
+	case phase.Finished, phase.Skipped, phase.Failed, phase.Stopped:
 		if p.running--; p.running == 0 {
 			p.Elapsed += units.Seconds(e.Time.Sub(p.since))
 		}

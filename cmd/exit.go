@@ -62,6 +62,19 @@ type verdictError struct{ state etcd.State }
 
 func (e *verdictError) Error() string { return "verdict: " + string(e.state) }
 
+// codeOf is the exit code of a run that ended with err.
+func codeOf(ctx context.Context, err error) int {
+	if interrupted(ctx, err) {
+		return exitInterrupted
+	}
+	return exitCode(err)
+}
+
+// interrupted says that err is only what the end of ctx has caused.
+func interrupted(ctx context.Context, err error) bool {
+	return errors.Is(err, context.Canceled) && ctx.Err() != nil
+}
+
 func exitCode(err error) int {
 	var (
 		usage       *usageError

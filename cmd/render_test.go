@@ -2,10 +2,17 @@ package cmd
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/spf13/cobra"
 
 	"github.com/ha-install/ha-install/inventory"
 	"github.com/ha-install/ha-install/provision"
@@ -21,7 +28,13 @@ func at(seconds int) time.Time {
 }
 
 func event(second int, kind phase.EventKind, name, host, message string) phase.Event {
-	return phase.Event{Time: at(second), Kind: kind, Phase: name, Host: host, Message: message, Elapsed: time.Duration(second) * 100 * time.Millisecond}
+	return phase.Event{Time: at(second), Kind: kind, Phase: name, Host: host, Message: message, Elapsed: units.Seconds(time.Duration(second) * 100 * time.Millisecond)}
+}
+
+// sentBytes makes the event that of a phase which sent much.
+func sentBytes(e phase.Event) phase.Event {
+	e.Transfer = &phase.Transfer{Done: 312_000_000, Total: 312_000_000, Rate: 84.2e6}
+	return e
 }
 
 var oneRun = []phase.Event{
@@ -31,7 +44,8 @@ var oneRun = []phase.Event{
 	event(1, phase.Started, "software", "cp-1", ""),
 	event(1, phase.Started, "software", "cp-2", ""),
 	event(9, phase.Finished, "software", "cp-2", ""),
-	event(12, phase.Finished, "software", "cp-1", ""),
+	event(12, phase.Progress, "software", "cp-1", ""),
+	sentBytes(event(12, phase.Finished, "software", "cp-1", "")),
 	event(12, phase.Started, "init", "cp-1", ""),
 	event(13, phase.Output, "init", "cp-1", "[certs] Using the existing \"sa\" key"),
 	event(20, phase.Notice, "init", "cp-1", "QUORUM  init cp-1\nvoters 1  quorum 1\n"),
@@ -41,46 +55,116 @@ var oneRun = []phase.Event{
 	event(26, phase.Failed, "join", "cp-2", "cp-2: join: learner did not catch up"),
 }
 
+// shown runs a reporter over events, with -o format, and ends it with err.
+func shown(t *testing.T, f runFlags, events []phase.Event, tally phase.Tally, err error) string {
+	t.Helper()
+	var out bytes.Buffer
+	c := &cobra.Command{Use: "apply"}
+	c.SetOut(&out)
+	c.SetContext(t.Context())
+	r := f.begin(c, &inventory.Cluster{Metadata: inventory.Metadata{Name: "prod"}}, "nothing to change: the cluster is as the inventory says")
+	r.began = at(0)
+	r.now = func() time.Time { return at(26) }
+	for _, e := range events {
+		r.event(e)
+	}
+	if got := r.end(c, err, func() phase.Tally { return tally }); got != err {
+		t.Errorf("the error became %v", got)
+	}
+	return out.String()
+}
+
 func TestReporterText(t *testing.T) {
 	for file, verbose := range map[string]bool{"run.txt": false, "run-verbose.txt": true} {
-		var out bytes.Buffer
-		r := newReporter(&out, "text", verbose, "nothing to change: the cluster is as the inventory says")
-		for _, e := range oneRun {
-			r.event(e)
-		}
-		r.summary(phase.Tally{Changed: 3, Skipped: 1}, 26*time.Second)
-		golden.Check(t, file, out.Bytes())
+		golden.Check(t, file, []byte(shown(t, runFlags{output: "text", verbose: verbose}, oneRun, phase.Tally{Changed: 3, Skipped: 1}, nil)))
 	}
 }
 
 func TestReporterSaysWhenNothingChanged(t *testing.T) {
-	var out bytes.Buffer
-	r := newReporter(&out, "text", false, "nothing to change: the cluster is as the inventory says")
-	r.summary(phase.Tally{Skipped: 40}, 2300*time.Millisecond)
-	if want := "\nnothing to change: the cluster is as the inventory says (2.3s)\n"; out.String() != want {
-		t.Errorf("%q, wanted %q", out.String(), want)
+	got := shown(t, runFlags{output: "text"}, nil, phase.Tally{Skipped: 40}, nil)
+	if want := "\nnothing to change: the cluster is as the inventory says (26s)\n"; got != want {
+		t.Errorf("%q, wanted %q", got, want)
 	}
 }
 
 func TestReporterJSONIsOneEventALine(t *testing.T) {
-	var out bytes.Buffer
-	r := newReporter(&out, "json", false, "nothing to change: the cluster is as the inventory says")
-	for _, e := range oneRun {
-		r.event(e)
+	cause := errors.New("cp-2: join: learner did not catch up")
+	lines := strings.Split(strings.TrimSpace(shown(t, runFlags{output: "json"}, oneRun, phase.Tally{Changed: 3, Skipped: 1}, cause)), "\n")
+	if len(lines) != len(oneRun)+2 {
+		t.Fatalf("%d lines for a head, %d events and a summary", len(lines), len(oneRun))
 	}
-	r.summary(phase.Tally{Changed: 3, Skipped: 1}, time.Second)
-	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
-	if len(lines) != len(oneRun)+1 {
-		t.Fatalf("%d lines for %d events and a summary", len(lines), len(oneRun))
+	var head runHead
+	if err := json.Unmarshal([]byte(lines[0]), &head); err != nil || head.Kind != "run" || head.Schema != 1 || head.Cluster != "prod" || head.Command != "apply" || head.Time.IsZero() {
+		t.Errorf("head %s (%v)", lines[0], err)
 	}
 	for i, e := range oneRun {
 		var got phase.Event
-		if err := json.Unmarshal([]byte(lines[i]), &got); err != nil || got.Kind != e.Kind || got.Host != e.Host || got.Message != e.Message || !got.Time.Equal(e.Time) || got.Elapsed != e.Elapsed {
-			t.Errorf("line %d: %s (%v)", i, lines[i], err)
+		if err := json.Unmarshal([]byte(lines[i+1]), &got); err != nil || got.Kind != e.Kind || got.Host != e.Host || got.Message != e.Message || !got.Time.Equal(e.Time) || got.Elapsed != e.Elapsed {
+			t.Errorf("line %d: %s (%v)", i+1, lines[i+1], err)
 		}
 	}
-	if want := `{"changed":3,"elapsedNanoseconds":1000000000,"kind":"summary","unchanged":1}`; lines[len(lines)-1] != want {
-		t.Errorf("summary %s, wanted %s", lines[len(lines)-1], want)
+	var end runSummary
+	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &end); err != nil {
+		t.Fatal(err)
+	}
+	want := runSummary{
+		Time: at(26).UTC(), Kind: "summary", Result: "failed", ExitCode: exitOther, Error: cause.Error(), Changed: 3, Unchanged: 1, Elapsed: units.Seconds(26 * time.Second),
+		Phases: []phaseSummary{
+			{Phase: "preflight", Runs: 1, Elapsed: units.Seconds(time.Second)},
+			{Phase: "software", Runs: 2, Changed: 2, Elapsed: units.Seconds(11 * time.Second), Bytes: 312_000_000},
+			{Phase: "init", Runs: 1, Changed: 1, Elapsed: units.Seconds(9 * time.Second)},
+			{Phase: "join", Runs: 1, Failed: 1, Elapsed: units.Seconds(5 * time.Second)},
+		},
+	}
+	if diff := cmp.Diff(want, end, cmpopts.IgnoreUnexported(phaseSummary{})); diff != "" {
+		t.Errorf("summary (-want +got):\n%s", diff)
+	}
+}
+
+// TestEveryKindIsDocumented keeps the help and the events together.
+func TestEveryKindIsDocumented(t *testing.T) {
+	for _, kind := range []phase.EventKind{
+		"run", "summary", phase.Workflow, phase.Started, phase.Waiting, phase.Output, phase.Progress, phase.Notice,
+		phase.Undoing, phase.Finished, phase.Skipped, phase.Failed, phase.Stopping, phase.Stopped,
+	} {
+		if !strings.Contains(eventHelp, "\n  "+string(kind)+" ") {
+			t.Errorf("the kind %s is not in the help", kind)
+		}
+	}
+	_, out, _ := run(t, "", "apply", "--help")
+	if !strings.Contains(out, eventHelp) {
+		t.Error("the help of apply does not say what -o json is")
+	}
+}
+
+func TestAnInterruptIsNoFailure(t *testing.T) {
+	ctx, interrupt := context.WithCancel(t.Context())
+	interrupt()
+	c := &cobra.Command{Use: "apply"}
+	var out bytes.Buffer
+	c.SetOut(&out)
+	c.SetContext(ctx)
+	f := runFlags{output: "json"}
+	r := f.begin(c, &inventory.Cluster{}, "")
+	if err := r.end(c, fmt.Errorf("cp-1: init: %w", ctx.Err()), func() phase.Tally { return phase.Tally{} }); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if !strings.Contains(out.String(), `"result":"interrupted","exitCode":130`) {
+		t.Error(out.String())
+	}
+}
+
+func TestAPhaseThatRunsTwiceCountsWhileItRuns(t *testing.T) {
+	var phases []phaseSummary
+	for _, e := range []phase.Event{
+		event(0, phase.Started, "establish", "cp-1", ""), event(2, phase.Finished, "establish", "cp-1", ""),
+		event(10, phase.Started, "establish", "cp-2", ""), event(11, phase.Started, "establish", "cp-3", ""),
+		event(13, phase.Skipped, "establish", "cp-2", ""), event(14, phase.Finished, "establish", "cp-3", ""),
+	} {
+		phases = summarize(phases, e)
+	}
+	if len(phases) != 1 || phases[0].Runs != 3 || phases[0].Changed != 2 || phases[0].Elapsed.Duration() != 6*time.Second {
+		t.Errorf("%+v", phases)
 	}
 }
 

@@ -34,6 +34,7 @@ type viewer interface {
 // reporter shows a run as it goes and sums it up.
 type reporter struct {
 	view   viewer
+	now    func() time.Time
 	began  time.Time
 	phases []phaseSummary
 }
@@ -41,7 +42,7 @@ type reporter struct {
 // begin shows the head of a run of the verb c. none is what it means that
 // nothing was changed.
 func (f *runFlags) begin(c *cobra.Command, cluster *inventory.Cluster, none string) *reporter {
-	r := &reporter{began: time.Now(), view: &plain{out: c.OutOrStdout(), lines: f.verbose, none: none}}
+	r := &reporter{now: time.Now, began: time.Now(), view: &plain{out: c.OutOrStdout(), lines: f.verbose, none: none}}
 	if f.output == "json" {
 		r.view = newJSONLines(c.OutOrStdout())
 	}
@@ -57,9 +58,9 @@ func (r *reporter) event(e phase.Event) {
 	r.view.event(e)
 }
 
-// end shows how the run ended and returns err as it is.
-func (r *reporter) end(c *cobra.Command, t phase.Tally, err error) error {
-	now := time.Now()
+// end shows how the run ended, with err or without, and returns err as it is.
+func (r *reporter) end(c *cobra.Command, err error, tally func() phase.Tally) error {
+	now, t := r.now(), tally()
 	s := runSummary{
 		Time: now.UTC(), Kind: "summary", Result: resultOK,
 		Changed: t.Changed, Unchanged: t.Skipped, Elapsed: units.Seconds(now.Sub(r.began)), Phases: r.phases,
@@ -113,6 +114,10 @@ func (p *plain) line(e phase.Event) string {
 			p.waits[who] = e.Message
 			return row("...", "waiting for "+firstLine(e.Message))
 		}
+	case phase.Stopped:
+		return row("stopped", e.Message)
+	case phase.Stopping:
+		return fmt.Sprintf("%s  %-8s %s", at, "stop", e.Message)
 	case phase.Undoing:
 		return row("undo", "after: "+e.Message)
 	case phase.Output:

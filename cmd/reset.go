@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -14,7 +13,8 @@ import (
 )
 
 func newReset() *cobra.Command {
-	var output, confirm string
+	var flags runFlags
+	var confirm string
 	c := inventoryArg(&cobra.Command{
 		Use:   "reset INVENTORY",
 		Short: "Take the cluster off its hosts, after its name is typed",
@@ -22,7 +22,7 @@ func newReset() *cobra.Command {
 and /etc/kubernetes are moved aside on each host, never deleted. Afterwards
 apply works again.`,
 	})
-	outputFlag(c, &output, "text", "json")
+	flags.add(c)
 	c.Flags().StringVar(&confirm, "confirm", "", "the cluster's name, instead of typing it")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		cluster, base, err := load(c, args[0])
@@ -32,16 +32,11 @@ apply works again.`,
 		if err := confirmName(c, cluster.Metadata.Name, confirm, "takes the cluster off all its hosts"); err != nil {
 			return err
 		}
-		began := time.Now()
+		report := flags.begin(c, cluster, "nothing was taken down: no host of the inventory bears the marker of cluster "+cluster.Metadata.Name)
 		site := provision.Connect(c.Context(), cluster, base, provision.SSH)
 		defer site.Close()
-		report := newReporter(c.OutOrStdout(), output, false, "nothing was taken down: no host of the inventory bears the marker of cluster "+cluster.Metadata.Name)
 		run := &phase.Runner{Events: report.event}
-		if err := provision.Reset(c.Context(), site, run); err != nil {
-			return err
-		}
-		report.summary(run.Tally(), time.Since(began))
-		return nil
+		return report.end(c, provision.Reset(c.Context(), site, run), run.Tally)
 	}
 	return c
 }

@@ -34,7 +34,7 @@ func Execute(ctx context.Context, args []string, in io.Reader, out, errOut io.Wr
 		return exitOK
 	}
 	var said *saidError
-	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+	if interrupted(ctx, err) {
 		fmt.Fprintf(errOut, "ha-install: interrupted: %s\n  a command that is under way on a host goes on to its end there\n  run the same command again: it looks at what is there and goes on\n", indent(err.Error()))
 		return exitInterrupted
 	}

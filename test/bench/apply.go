@@ -54,7 +54,7 @@ func runProgram(ctx context.Context, binary string, log io.Writer, args ...strin
 	return r, err
 }
 
-// readEvents decodes one event a line and leaves the summary out.
+// readEvents decodes one event a line and leaves out what is of no phase.
 func readEvents(output io.Reader) ([]phase.Event, error) {
 	var events []phase.Event
 	lines := bufio.NewScanner(output)
@@ -64,7 +64,7 @@ func readEvents(output io.Reader) ([]phase.Event, error) {
 		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
 			return nil, fmt.Errorf("event %q: %w", lines.Text(), err)
 		}
-		if !e.Time.IsZero() {
+		if e.Phase != "" {
 			events = append(events, e)
 		}
 	}
@@ -92,9 +92,9 @@ func clusterPhase(events []phase.Event, masters []string) (cluster, error) {
 			from = e.Time
 		case e.Kind != phase.Finished:
 		case e.Phase == "init":
-			c.steps = append(c.steps, step{"init " + e.Host, e.Elapsed})
+			c.steps = append(c.steps, step{"init " + e.Host, e.Elapsed.Duration()})
 		case e.Phase == "join" && slices.Contains(masters, e.Host):
-			c.steps = append(c.steps, step{"join " + e.Host, e.Elapsed})
+			c.steps = append(c.steps, step{"join " + e.Host, e.Elapsed.Duration()})
 			to, joined = e.Time, joined+1
 		}
 	}
@@ -137,7 +137,7 @@ func (s *span) count(e phase.Event) {
 		}
 		s.running++
 		s.hosts++
-	case phase.Finished, phase.Skipped, phase.Failed:
+	case phase.Finished, phase.Skipped, phase.Failed, phase.Stopped:
 		s.running--
 		if s.running == 0 {
 			s.took += e.Time.Sub(s.since)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/ha-install/ha-install/provision/phase"
+	"github.com/ha-install/ha-install/provision/units"
 	"github.com/ha-install/ha-install/test/golden"
 )
 
@@ -33,7 +34,7 @@ func events(t *testing.T, lines ...string) []phase.Event {
 		if e.Kind == phase.Started {
 			began[name+host] = e.Time
 		} else {
-			e.Elapsed = e.Time.Sub(began[name+host])
+			e.Elapsed = units.Seconds(e.Time.Sub(began[name+host]))
 		}
 		all = append(all, e)
 	}
