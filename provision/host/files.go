@@ -71,7 +71,7 @@ func (h *SSH) Stat(ctx context.Context, paths ...string) (map[string]FileInfo, e
 	found := map[string]FileInfo{}
 	for len(paths) > 0 {
 		n := chunk(paths)
-		if err := h.statSome(ctx, statScript, paths[:n], found); err != nil {
+		if err := h.statSome(ctx, statScript, "", paths[:n], found); err != nil {
 			return nil, err
 		}
 		paths = paths[n:]
@@ -90,13 +90,14 @@ func chunk(args []string) int {
 	return len(args)
 }
 
-func (h *SSH) statSome(ctx context.Context, text string, paths []string, found map[string]FileInfo) error {
+// statSome describes some paths; how is for a script that also changes something.
+func (h *SSH) statSome(ctx context.Context, text, how string, paths []string, found map[string]FileInfo) error {
 	var out []byte
 	errs := &tail{max: maxArguments * 4}
 	argv := script(text, "stat", paths...)
 	err := h.idempotent(ctx, func(l *link) (err error) {
 		*errs = tail{max: errs.max}
-		out, err = h.exec(ctx, l, execution{argv: argv, stderr: errs})
+		out, err = h.exec(ctx, l, execution{argv: argv, stderr: errs, fenced: how})
 		return err
 	})
 	if err == nil {
@@ -225,9 +226,14 @@ func unixMode(m fs.FileMode) uint32 {
 func (h *SSH) MoveAside(ctx context.Context, name string) (string, error) {
 	name = path.Clean(name)
 	to := name + ".ha-install-" + time.Now().UTC().Format("20060102T150405.000000000Z")
-	out, err := h.Query(ctx, script(asideScript, "aside", name, to)...) // safe to repeat: the script sees that it is done
+	argv := script(asideScript, "aside", name, to)
+	var out []byte
+	err := h.idempotent(ctx, func(l *link) (err error) { // safe to repeat: the script sees that it is done
+		out, err = h.exec(ctx, l, execution{argv: argv, fenced: fencedWork})
+		return err
+	})
 	if err != nil {
-		return "", h.fileError("move aside", name, err)
+		return "", h.fileError("move aside", name, h.named(argv, err))
 	}
 	if strings.TrimSpace(string(out)) != "moved" {
 		return "", nil

@@ -39,8 +39,15 @@ func dial(t testing.TB, opts sshd.Options, user string) (*SSH, *sshd.Server) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { h.Close() })
-	h.stepsDir = filepath.Join(t.TempDir(), "steps")
+	inTemporary(t, h)
 	return h, s
+}
+
+// inTemporary has a host keep what it keeps in a new directory.
+func inTemporary(t testing.TB, h *SSH) {
+	t.Helper()
+	dir := t.TempDir()
+	h.stepsDir, h.lockDir, h.journalDir = filepath.Join(dir, "steps"), filepath.Join(dir, "lock"), filepath.Join(dir, "journal")
 }
 
 func must[T any](t testing.TB) func(T, error) T {

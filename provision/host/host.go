@@ -47,6 +47,7 @@ type Writer interface {
 type Host interface {
 	Reader
 	Writer
+	Locker
 	io.Closer
 }
 

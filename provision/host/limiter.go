@@ -12,13 +12,14 @@ import (
 // MaxSessions); tunnels do not count there.
 const maxSessions = 8
 
-var errTooFewSessions = errors.New("sshd permits too few sessions on one connection: MaxSessions must be 2 or more")
+var errTooFewSessions = errors.New("sshd permits too few sessions on one connection: MaxSessions must be 3 or more")
 
 // limiter bounds sessions and learns the server's own bound from its refusals.
 type limiter struct {
 	mu    sync.Mutex
 	limit int
 	used  int
+	kept  int           // of those in use, the ones that last as long as the connection
 	freed chan struct{} // closed and renewed when a place is free
 }
 
@@ -27,6 +28,10 @@ func newLimiter(n int) *limiter { return &limiter{limit: n, freed: make(chan str
 func (l *limiter) acquire(ctx context.Context) error {
 	for {
 		l.mu.Lock()
+		if l.kept >= l.limit {
+			l.mu.Unlock()
+			return errTooFewSessions
+		}
 		if l.used < l.limit {
 			l.used++
 			l.mu.Unlock()
@@ -39,6 +44,18 @@ func (l *limiter) acquire(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+	}
+}
+
+// keep says of a place that it is taken for long; the function that it returns, no more.
+func (l *limiter) keep() func() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.kept++
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.kept--
 	}
 }
 
@@ -56,7 +73,7 @@ func (l *limiter) refused() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.used--
-	if l.used < 1 {
+	if l.used <= l.kept {
 		return false
 	}
 	l.limit = min(l.limit, l.used)

@@ -32,3 +32,7 @@ func (r readOnly) MoveAside(_ context.Context, path string) (string, error) {
 func (r readOnly) Step(_ context.Context, s Step) (StepResult, error) {
 	return StepResult{}, r.refuse("step " + s.ID)
 }
+
+func (r readOnly) Lock(context.Context, Holder, LockHooks) (Lock, error) {
+	return nil, r.refuse("take the lock")
+}

@@ -41,10 +41,13 @@ func (h *SSH) Query(ctx context.Context, argv ...string) ([]byte, error) {
 // Run runs a command as root and returns its standard output. It is sent once:
 // when the connection is lost under it, the error is ErrConnectionLost.
 func (h *SSH) Run(ctx context.Context, cmd Command) ([]byte, error) {
-	sent := false
+	sent, how := false, fencedWork
+	if cmd.Stdin != nil {
+		how = fencedFed
+	}
 	var out []byte
 	err := h.idempotent(ctx, func(l *link) (err error) {
-		out, err = h.exec(ctx, l, execution{argv: cmd.Argv, env: cmd.Env, stdin: cmd.Stdin, sent: &sent})
+		out, err = h.exec(ctx, l, execution{argv: cmd.Argv, env: cmd.Env, stdin: cmd.Stdin, sent: &sent, fenced: how})
 		if err != nil && sent && ctx.Err() == nil && lost(l, err) {
 			return fmt.Errorf("%w: %w", ErrConnectionLost, err)
 		}
@@ -63,11 +66,12 @@ func (h *SSH) named(argv []string, err error) error {
 	var away *UnreachableError
 	var key *HostKeyError
 	var auth *AuthError
+	var fenced *FencedError
 	var missing *ssh.ExitMissingError
 	if errors.As(err, &missing) && !errors.Is(err, ErrConnectionLost) {
 		return &RunError{Host: h.cfg.Name, Argv: argv, Code: -1}
 	}
-	if errors.As(err, &run) || errors.As(err, &sudo) || errors.As(err, &away) || errors.As(err, &key) || errors.As(err, &auth) {
+	if errors.As(err, &run) || errors.As(err, &sudo) || errors.As(err, &away) || errors.As(err, &key) || errors.As(err, &auth) || errors.As(err, &fenced) {
 		return err
 	}
 	return fmt.Errorf("%s: %s: %w", h.cfg.Name, Quote(argv), err)
@@ -81,6 +85,7 @@ type execution struct {
 	stdout io.Writer // default: returned by exec
 	stderr io.Writer // in addition to what an error keeps
 	sent   *bool     // set when the command may have reached the host
+	fenced string    // how it changes the host; "" when it does not
 }
 
 // commandLine is what sshd hands to the user's login shell.
@@ -119,7 +124,14 @@ func (h *SSH) commandLine(argv []string, env map[string]string) (string, error) 
 // exec runs one command on the given connection and waits for its end or for
 // ctx, whose end closes the session.
 func (h *SSH) exec(ctx context.Context, l *link, x execution) ([]byte, error) {
-	line, err := h.commandLine(x.argv, x.env)
+	var under *fence
+	if x.fenced != "" {
+		under = h.fence.Load()
+	}
+	if err := under.ask(ctx); err != nil {
+		return nil, err
+	}
+	line, err := h.commandLine(under.wrap(x.fenced, x.argv), x.env)
 	if err != nil {
 		return nil, err
 	}
@@ -164,7 +176,7 @@ func (h *SSH) exec(ctx context.Context, l *link, x execution) ([]byte, error) {
 	}
 	if err != nil {
 		gate.shut()
-		return nil, h.runError(x.argv, errs.String(), err)
+		return nil, under.refusal(h.cfg.Name, h.runError(x.argv, errs.String(), err))
 	}
 	return out.Bytes(), nil
 }

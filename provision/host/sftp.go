@@ -33,7 +33,8 @@ func (h *SSH) sftpClient(ctx context.Context, l *link) (*sftp.Client, error) {
 		release()
 		return nil, fmt.Errorf("start SFTP: %w", err)
 	}
-	l.sftp = &sftpSession{client: c, end: release}
+	unkept := l.sessions.keep()
+	l.sftp = &sftpSession{client: c, end: func() { unkept(); release() }}
 	return c, nil
 }
 

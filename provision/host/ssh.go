@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -13,8 +14,12 @@ import (
 // SSH is a Host over one multiplexed connection, which it opens anew when it
 // was lost. It is safe for concurrent use.
 type SSH struct {
-	cfg      Config
-	stepsDir string // where steps keep their files; a field for tests
+	cfg Config
+	// Where things are kept, and for how long; fields for tests.
+	stepsDir, lockDir, journalDir string
+	lockExpiry                    time.Duration
+
+	fence atomic.Pointer[fence] // what changes are made under; nil for none
 
 	mu      sync.Mutex
 	cur     *link
@@ -39,7 +44,7 @@ var errClosed = errors.New("the host is closed")
 // are *HostKeyError, *AuthError, *UnreachableError, *SudoError, or about the
 // configuration.
 func Dial(ctx context.Context, cfg Config) (*SSH, error) {
-	h := &SSH{cfg: cfg.withDefaults(), stepsDir: defaultStepsDir}
+	h := &SSH{cfg: cfg.withDefaults(), stepsDir: defaultStepsDir, lockDir: defaultLockDir, journalDir: defaultJournalDir, lockExpiry: LockExpiry}
 	l, err := h.link(ctx)
 	if err != nil {
 		return nil, err
@@ -144,7 +149,8 @@ func (h *SSH) idempotent(ctx context.Context, op func(*link) error) error {
 // trying again is a way out.
 func lost(l *link, err error) bool {
 	var run *RunError
-	if errors.As(err, &run) || errors.Is(err, ErrConnectionLost) {
+	var fenced *FencedError
+	if errors.As(err, &run) || errors.As(err, &fenced) || errors.Is(err, ErrConnectionLost) {
 		return false
 	}
 	if l.dead() {

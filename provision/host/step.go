@@ -91,7 +91,7 @@ func (f *follower) start(ctx context.Context) (string, error) {
 	argv := script(bootScript+stepStartScript, "step-start", f.dir, f.unit, stepEndScript)
 	var out []byte
 	err = h.idempotent(ctx, func(l *link) (err error) {
-		out, err = h.exec(ctx, l, execution{argv: argv, stdin: strings.NewReader(run)})
+		out, err = h.exec(ctx, l, execution{argv: argv, stdin: strings.NewReader(run), fenced: fencedWork})
 		return err
 	})
 	if err != nil {

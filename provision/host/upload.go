@@ -89,7 +89,7 @@ func (h *SSH) uploadOnce(ctx context.Context, files []File, before []string) (ch
 	}
 	for len(todo) > 0 {
 		n := max(1, chunk(commitArgs(todo))/commitFields)
-		_, err := h.exec(ctx, l, execution{argv: script(commitScript, "commit", commitArgs(todo[:n])...)})
+		_, err := h.exec(ctx, l, execution{argv: script(commitScript, "commit", commitArgs(todo[:n])...), fenced: fencedWork})
 		again := err != nil && lost(l, err)
 		if err != nil && !again {
 			return changed, false, h.commitError(todo[0], err)
@@ -118,7 +118,7 @@ func (h *SSH) differing(ctx context.Context, files []File) ([]File, error) {
 	found := map[string]FileInfo{}
 	for len(paths) > 0 {
 		n := chunk(paths)
-		if err := h.statSome(ctx, prepareScript+statScript, paths[:n], found); err != nil {
+		if err := h.statSome(ctx, prepareScript+statScript, fencedWork, paths[:n], found); err != nil {
 			return nil, h.spaceError(files[0], err)
 		}
 		paths = paths[n:]
