@@ -40,10 +40,12 @@ func Apply(ctx context.Context, s *Site, run *phase.Runner) error {
 	if a.bundle != nil {
 		defer a.bundle.Close()
 	}
-	if err := a.findFirst(ctx); err != nil {
-		return err
-	}
-	return run.Run(ctx, a.stages())
+	return s.operate(ctx, "apply", func(ctx context.Context) error {
+		if err := a.findFirst(ctx); err != nil {
+			return err
+		}
+		return run.Run(ctx, a.stages())
+	})
 }
 
 func (a *apply) stages() []phase.Stage {

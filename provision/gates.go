@@ -38,7 +38,7 @@ func (s *Site) newMembers() *etcd.Members {
 			TLS: func(ctx context.Context) (*tls.Config, error) { return s.etcdTLS(ctx, ih) },
 		})
 	}
-	return etcd.NewMembers(targets)
+	return etcd.NewMembers(targets, s.mayAct)
 }
 
 // etcdTLS reads the host's own health check certificate, which kubeadm makes

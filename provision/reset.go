@@ -20,6 +20,10 @@ func Reset(ctx context.Context, s *Site, run *phase.Runner) error {
 	if err := s.RequireAll(); err != nil {
 		return err
 	}
+	return s.operate(ctx, "reset", func(ctx context.Context) error { return s.reset(ctx, run) })
+}
+
+func (s *Site) reset(ctx context.Context, run *phase.Runner) error {
 	clusters, err := s.markers(ctx)
 	if err != nil {
 		return err

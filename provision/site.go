@@ -25,10 +25,13 @@ import (
 type Site struct {
 	Cluster *inventory.Cluster
 	BaseDir string // what relative paths in the inventory are relative to
+	// Operation is what other operators and the journal are told of this run.
+	Operation Operation
 
 	hosts   map[string]host.Host
 	down    map[string]error // hosts that no connection could be made to
 	members *etcd.Members
+	lock    *lock // of the operation that runs; nil for one that only looks
 
 	mu   sync.Mutex
 	apis map[string]*kube.Client // by host name
@@ -189,7 +192,7 @@ func (s *Site) api(ctx context.Context, ih inventory.Host) (*kube.Client, error)
 	if err != nil {
 		return nil, onHost(ih.Name, err)
 	}
-	client, err := kube.NewClient(h, net.JoinHostPort(ih.IP().String(), apiPort), kubeconfig)
+	client, err := kube.NewClient(h, net.JoinHostPort(ih.IP().String(), apiPort), kubeconfig, s.mayAct)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", ih.Name, err)
 	}

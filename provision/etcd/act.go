@@ -123,7 +123,7 @@ func (m *Members) change(ctx context.Context, what string, going MemberID, done 
 			if ok {
 				return nil
 			}
-			last = bounded(ctx, func(ctx context.Context) error { return act(ctx, l.conn) })
+			last = m.act(ctx, func(ctx context.Context) error { return act(ctx, l.conn) })
 			if last == nil {
 				continue // see it in the list
 			}
@@ -190,6 +190,10 @@ func bounded(ctx context.Context, f func(context.Context) error) error {
 
 // definiteRefusal tells answers that another try cannot change.
 func definiteRefusal(err error) bool {
+	var forbidden *notAllowedError
+	if errors.As(err, &forbidden) {
+		return true
+	}
 	for _, e := range []error{rpctypes.ErrTooManyLearners, rpctypes.ErrMemberBadURLs, rpctypes.ErrPermissionDenied} {
 		if errors.Is(err, e) {
 			return true

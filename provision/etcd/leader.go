@@ -32,12 +32,15 @@ func (m *Members) MoveLeader(ctx context.Context, to MemberID) error {
 			if next == 0 {
 				return fmt.Errorf("move leader: no other voter answers")
 			}
-			last = bounded(ctx, func(ctx context.Context) error {
+			last = m.act(ctx, func(ctx context.Context) error {
 				_, err := lead.conn.maint.MoveLeader(ctx, uint64(next))
 				return err
 			})
 			if last == nil {
 				continue // see it
+			}
+			if definiteRefusal(last) {
+				return fmt.Errorf("move leader to %s: %w", to, last)
 			}
 		}
 		if err := pause(ctx, actPoll); err != nil {

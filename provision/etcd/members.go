@@ -17,6 +17,7 @@ import (
 // called concurrently.
 type Members struct {
 	targets []Target
+	before  func(context.Context) error // asked before each change; may be nil
 	now     func() time.Time
 
 	mu      sync.Mutex
@@ -33,9 +34,10 @@ type route struct{ to, via string }
 var errClosed = errors.New("etcd members: already closed")
 
 // NewMembers prepares to talk to the members on the given hosts; it connects
-// to none of them yet.
-func NewMembers(targets []Target) *Members {
-	return &Members{targets: slices.Clone(targets), now: time.Now, conns: map[route]*conn{}, certs: map[string]cachedTLS{}, down: map[string]time.Time{}}
+// to none of them yet. before is asked before each change of membership or
+// leadership, and its error is the change's; nil allows all.
+func NewMembers(targets []Target, before func(context.Context) error) *Members {
+	return &Members{before: before, targets: slices.Clone(targets), now: time.Now, conns: map[route]*conn{}, certs: map[string]cachedTLS{}, down: map[string]time.Time{}}
 }
 
 // Close ends all connections.
@@ -184,6 +186,21 @@ func (m *Members) downSince(peerURL string, answered bool) time.Time {
 	}
 	return m.down[key]
 }
+
+// act makes one change within CallTimeout, if it is allowed.
+func (m *Members) act(ctx context.Context, f func(context.Context) error) error {
+	if m.before != nil {
+		if err := m.before(ctx); err != nil {
+			return &notAllowedError{err}
+		}
+	}
+	return bounded(ctx, f)
+}
+
+// notAllowedError is the answer of before: another try does not change it.
+type notAllowedError struct{ error }
+
+func (e *notAllowedError) Unwrap() error { return e.error }
 
 func (m *Members) wasDown(peerURL string) bool {
 	m.mu.Lock()

@@ -21,7 +21,7 @@ func TestHostsThatNeverAnswer(t *testing.T) {
 	m := NewMembers([]Target{
 		{Name: "cp-1", PeerURL: peerURL(1), ClientURL: "https://127.0.0.1:2379", Dial: dial, TLS: noTLS},
 		{Name: "cp-2", PeerURL: peerURL(2), ClientURL: "https://127.0.0.1:2379", Dial: dial, TLS: yesTLS},
-	})
+	}, nil)
 	defer m.Close()
 	began := time.Now()
 	v := m.Look(context.Background(), Options{})
@@ -39,7 +39,7 @@ func TestHostsThatNeverAnswer(t *testing.T) {
 }
 
 func TestAClosedSetOfMembersAnswersNothing(t *testing.T) {
-	m := NewMembers(nil)
+	m := NewMembers(nil, nil)
 	m.Close()
 	if v := m.Look(context.Background(), Options{}); v.State != Unknown {
 		t.Errorf("nothing to look at: %s", v.State)

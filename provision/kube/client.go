@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
 	"time"
 
 	"k8s.io/client-go/dynamic"
@@ -32,7 +33,9 @@ type Client struct {
 // NewClient makes a client for the API server at address ("ip:port") with the
 // credentials of kubeconfig, whose own server is not used: each API server is
 // asked itself, past any balancer. TLS is verified against kubeconfig's CA.
-func NewClient(d Dialer, address string, kubeconfig []byte) (*Client, error) {
+// before is asked before each request that changes something, and its error is
+// the request's; nil allows all.
+func NewClient(d Dialer, address string, kubeconfig []byte, before func(context.Context) error) (*Client, error) {
 	config, err := clientcmd.RESTConfigFromKubeConfig(kubeconfig)
 	if err != nil {
 		return nil, fmt.Errorf("reading the kubeconfig: %w", err)
@@ -44,11 +47,29 @@ func NewClient(d Dialer, address string, kubeconfig []byte) (*Client, error) {
 	if d != nil {
 		config.Dial = d.DialContext
 	}
+	if before != nil {
+		config.Wrap(func(next http.RoundTripper) http.RoundTripper { return guarded{next, before} })
+	}
 	typed, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return nil, err
 	}
 	return &Client{Interface: typed, Server: config.Host, config: config}, nil
+}
+
+// guarded asks before it lets a change through.
+type guarded struct {
+	http.RoundTripper
+	before func(context.Context) error
+}
+
+func (g guarded) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Method != http.MethodGet && r.URL.Query().Get("dryRun") == "" {
+		if err := g.before(r.Context()); err != nil {
+			return nil, err
+		}
+	}
+	return g.RoundTripper.RoundTrip(r)
 }
 
 func (c *Client) dynamic() (dynamic.Interface, error) { return dynamic.NewForConfig(c.config) }

@@ -35,7 +35,7 @@ func newAPI(t *testing.T) (*kubeapi.Server, *Client) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, err := NewClient(nil, strings.TrimPrefix(server.URL, "https://"), data)
+	client, err := NewClient(nil, strings.TrimPrefix(server.URL, "https://"), data, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

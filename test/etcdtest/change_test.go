@@ -76,7 +76,7 @@ func TestGhostVoterIsRefusedAtOnceAndRemovedByID(t *testing.T) {
 	c.Ready(all)
 	ghost := c.Member("cp-3")
 	id := ghost.ID()
-	m := etcd.NewMembers([]etcd.Target{c.Target(c.Member("cp-1")), c.Target(c.Member("cp-2"))})
+	m := etcd.NewMembers([]etcd.Target{c.Target(c.Member("cp-1")), c.Target(c.Member("cp-2"))}, nil)
 	defer m.Close()
 	began := time.Now()
 	v, err := m.Gate(bg, etcd.Want{}, time.Minute)

@@ -182,7 +182,7 @@ func (c *Cluster) Target(m *Member) etcd.Target {
 
 // Connect returns Members for all hosts, closed with the test.
 func (c *Cluster) Connect() *etcd.Members {
-	m := etcd.NewMembers(c.Targets())
+	m := etcd.NewMembers(c.Targets(), nil)
 	c.t.Cleanup(func() { m.Close() })
 	return m
 }

@@ -139,7 +139,7 @@ func TestForeignCertificateIsSaidSo(t *testing.T) {
 	stranger := newPKI(t)
 	target := c.Target(c.Members[0])
 	target.TLS = stranger.client
-	m := etcd.NewMembers([]etcd.Target{target})
+	m := etcd.NewMembers([]etcd.Target{target}, nil)
 	defer m.Close()
 	began := time.Now()
 	v := m.Look(bg, etcd.Options{})

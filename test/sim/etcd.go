@@ -135,7 +135,7 @@ func (s *etcdServer) with(ctx context.Context, change string, quorum bool, f fun
 		return f(&pb.ResponseHeader{ClusterId: clusterID, MemberId: m.id, Revision: s.h.w.etcd.revision, RaftTerm: 7}, m)
 	}
 	if change != "" {
-		return s.h.call(ctx, "etcd "+change, true, 1, once(ask))
+		return s.h.call(context.WithValue(ctx, requestKey{}, true), "etcd "+change, true, 1, once(ask))
 	}
 	s.h.w.mu.Lock()
 	defer s.h.w.mu.Unlock()

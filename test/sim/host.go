@@ -52,6 +52,13 @@ type Host struct {
 	// StepFails makes the step of that ID end with code 1, its work half done.
 	StepFails string
 
+	// Epoch is what the lock's fence on the host says; Journals are the lines
+	// that operations noted, by their IDs.
+	Epoch    string
+	Journals map[string][]string
+
+	holder  *lock       // who holds the host; nil for nobody
+	by      host.Holder // who raised the epoch
 	w       *World
 	name    string
 	address string
@@ -68,7 +75,7 @@ type Unit struct {
 func newHost(w *World, ih inventory.Host) *Host {
 	return &Host{
 		Files: map[string]File{}, Packages: map[string]string{"dpkg": installed}, Units: map[string]*Unit{}, Images: map[string]string{},
-		w: w, name: ih.Name, address: ih.IP().String(), servers: map[string]*bufconn.Listener{},
+		Epoch: "0", Journals: map[string][]string{}, w: w, name: ih.Name, address: ih.IP().String(), servers: map[string]*bufconn.Listener{},
 	}
 }
 

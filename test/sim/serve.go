@@ -106,7 +106,7 @@ func (h *Host) answer(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	if r.Method != http.MethodGet && r.URL.Query().Get("dryRun") == "" {
-		return h.call(r.Context(), r.Method+" "+r.URL.Path, true, 1, once(serve))
+		return h.call(context.WithValue(r.Context(), requestKey{}, true), r.Method+" "+r.URL.Path, true, 1, once(serve))
 	}
 	h.w.mu.Lock()
 	defer h.w.mu.Unlock()

@@ -70,6 +70,7 @@ type World struct {
 	script map[string]Script
 	etcd   etcdState
 	turn   int // of the balancer
+	asleep []*lock
 
 	// API is what all API servers of the cluster serve.
 	API *kubeapi.Server
@@ -103,7 +104,7 @@ func (w *World) Host(name string) *Host {
 
 // Dial is a provision.Dial.
 func (w *World) Dial(_ context.Context, _ *inventory.Cluster, ih inventory.Host, _ string) (host.Host, error) {
-	return w.hosts[ih.Name], nil
+	return &connection{Host: w.hosts[ih.Name]}, nil
 }
 
 // Begin starts a run of the installer: counts begin anew, and the fault, if
@@ -113,6 +114,9 @@ func (w *World) Begin(ctx context.Context, cut *Cut) context.Context {
 	defer w.mu.Unlock()
 	ctx, w.stop = context.WithCancel(ctx)
 	w.counts, w.trace, w.cut, w.dead = map[string]int{}, nil, cut, false
+	for _, h := range w.hosts { // an earlier run has ended, or died and its locks with it
+		h.holder = nil
+	}
 	return ctx
 }
 
@@ -159,7 +163,7 @@ func (h *Host) call(ctx context.Context, name string, writes bool, parts int, pa
 		}
 		w.cut = nil
 	}
-	var err error
+	err := h.fenced(ctx, name, writes)
 	for i := 0; i < upTo && err == nil; i++ {
 		err = part(i)
 	}
