@@ -33,6 +33,7 @@ before and after each, and its table is shown.
 		report := flags.begin(c, cluster, "nothing to change: the cluster is as the inventory says")
 		site := provision.Connect(c.Context(), cluster, base, provision.SSH)
 		defer site.Close()
+		site.Operation = operation(c, cluster, args)
 		run := &phase.Runner{Events: report.event}
 		if err := report.end(c, provision.Apply(c.Context(), site, run), run.Tally); err != nil {
 			return err

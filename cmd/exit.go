@@ -20,6 +20,8 @@ const (
 	exitPreflight   = 4
 	exitUnreachable = 5
 	exitStep        = 6
+	exitLocked      = 7
+	exitFenced      = 8
 	exitDegraded    = 10
 	exitNoQuorum    = 11
 	exitSplit       = 12
@@ -35,6 +37,8 @@ const exitCodeHelp = `Exit codes:
   4    preflight found errors; nothing was changed
   5    a host cannot be reached, or is not who it should be
   6    a command on a host (kubeadm, ...) ended with an error
+  7    another operation holds the cluster; nothing was changed
+  8    another operation has taken the cluster over; this one stopped
   10   the cluster has quorum but can lose no voter (DEGRADED), or a step was refused for it
   11   no quorum
   12   the members disagree about what the cluster is (SPLIT)
@@ -86,10 +90,16 @@ func exitCode(err error) int {
 		quorum      *etcd.QuorumError
 		conflict    *provision.ConflictError
 		verdict     *verdictError
+		locked      *provision.LockedError
+		fenced      *host.FencedError
 	)
 	switch {
 	case errors.As(err, &usage):
 		return exitUsage
+	case errors.As(err, &locked):
+		return exitLocked
+	case errors.As(err, &fenced):
+		return exitFenced
 	case errors.As(err, &bad), errors.As(err, &invalid), errors.As(err, &conflict):
 		return exitInvalid
 	case errors.As(err, &failure):

@@ -35,6 +35,7 @@ apply works again.`,
 		report := flags.begin(c, cluster, "nothing was taken down: no host of the inventory bears the marker of cluster "+cluster.Metadata.Name)
 		site := provision.Connect(c.Context(), cluster, base, provision.SSH)
 		defer site.Close()
+		site.Operation = operation(c, cluster, args)
 		run := &phase.Runner{Events: report.event}
 		return report.end(c, provision.Reset(c.Context(), site, run), run.Tally)
 	}

@@ -1,12 +1,18 @@
 package inventory
 
+import (
+	"crypto/sha256"
+	"encoding/hex"
+)
+
 // Parse reads one inventory: strictly decoded, with defaults filled in, and
 // valid. The error is an *Errors with everything that is wrong, each with its
 // place; file is the name used there, and what relative paths are relative to.
 // Warnings are returned also when there are errors.
 func Parse(file string, data []byte) (*Cluster, []Issue, error) {
 	s := newSource(file)
-	c := &Cluster{source: s}
+	sum := sha256.Sum256(data)
+	c := &Cluster{source: s, sum: hex.EncodeToString(sum[:])}
 	if readable(s, data) {
 		if root := document(s, data); root != nil {
 			if decode(s, root, c) && !foreign(s, c) {

@@ -18,7 +18,12 @@ type Cluster struct {
 	Spec       Spec     `json:"spec"`
 
 	source *source // where each value was written; nil when not made by Parse
+	sum    string
 }
+
+// SHA256 is the sum of the file that the inventory was parsed from, as
+// sha256sum prints it; "" when it was not made by Parse.
+func (c *Cluster) SHA256() string { return c.sum }
 
 // Metadata names the cluster; the name is what destructive commands ask for.
 type Metadata struct {

@@ -59,10 +59,12 @@ func onEach(t *testing.T, hosts []string, script string) map[string]string {
 // bareFootprint is everything on a host that an installer could change:
 // files by mode, size, owner and time of change, units, kernel settings and
 // addresses. What logins and time itself change is left out, and so are the
-// times of directories, which a file that came and went changes.
+// times of directories, which a file that came and went changes. The lock and
+// the journal are there after a refusal, too.
 const bareFootprint = `set -u
 find /etc /opt /root /usr /var/lib /var/cache /home -xdev \
-	\( -path /var/lib/systemd -o -path /var/lib/private -o -path /usr/share \) -prune -o \
+	\( -path /var/lib/ha-install/lock -o -path /var/lib/ha-install/journal -o -path /var/lib/systemd -o -path /var/lib/private -o -path /usr/share \) -prune -o \
+	-path /var/lib/ha-install -o \
 	\( -type d -printf '%p %m %u\n' -o -printf '%p %m %u %s %T@ %l\n' \) 2>/dev/null | sort
 systemctl list-unit-files --no-legend --no-pager | sort
 systemctl list-units --type=service --state=running --no-legend --no-pager --plain | awk '{print "running", $1}' | grep -v user@ | sort
@@ -77,7 +79,8 @@ exit 0
 const clusterFootprint = `set -u
 find /etc/kubernetes /etc/haproxy /etc/keepalived /etc/containerd /etc/cni /etc/systemd /etc/sysctl.d /etc/modules-load.d /etc/crictl.yaml \
 	/usr/local/bin /opt/cni /var/lib/ha-install /var/lib/kubelet/config.yaml /var/lib/kubelet/kubeadm-flags.env \
-	-xdev -printf '%p %m %u %s %T@ %C@ %l\n' 2>/dev/null | sort
+	-xdev \( -path /var/lib/ha-install/lock -o -path /var/lib/ha-install/journal \) -prune -o \
+	-printf '%p %m %u %s %T@ %C@ %l\n' 2>/dev/null | sort
 if [ -x /usr/local/bin/ctr ]; then ctr -n k8s.io tasks ls | awk '{print $1, $2, $3}' | sort; fi
 for unit in kubelet containerd haproxy keepalived; do
 	echo "$unit $(systemctl show -p MainPID -p ActiveEnterTimestampMonotonic "$unit.service" | tr '\n' ' ')"
