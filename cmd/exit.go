@@ -39,7 +39,7 @@ const exitCodeHelp = `Exit codes:
   6    a command on a host (kubeadm, ...) ended with an error
   7    another operation holds the cluster; nothing was changed
   8    another operation has taken the cluster over; this one stopped
-  10   the cluster has quorum but can lose no voter (DEGRADED), or a step was refused for it
+  10   the cluster has quorum, but can lose no voter or is not well otherwise (DEGRADED), or a step was refused for it
   11   no quorum
   12   the members disagree about what the cluster is (SPLIT)
   13   quorum could not be proven (UNKNOWN)

@@ -15,8 +15,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ha-install/ha-install/inventory"
-	"github.com/ha-install/ha-install/provision"
-	"github.com/ha-install/ha-install/provision/etcd"
 	"github.com/ha-install/ha-install/provision/phase"
 	"github.com/ha-install/ha-install/provision/units"
 	"github.com/ha-install/ha-install/test/golden"
@@ -168,49 +166,6 @@ func TestAPhaseThatRunsTwiceCountsWhileItRuns(t *testing.T) {
 	}
 }
 
-func statusOfThree() provision.Status {
-	pods := map[string]string{"etcd": "ready", "kube-apiserver": "ready", "kube-controller-manager": "ready", "kube-scheduler": "ready"}
-	expires := &provision.Expiry{File: "apiserver.crt", NotAfter: time.Now().Add(364*24*time.Hour + time.Hour)}
-	st := provision.Status{
-		Cluster: "prod", Took: units.Seconds(412 * time.Millisecond), State: etcd.Pass,
-		Quorum: etcd.Verdict{
-			State: etcd.Pass, ClusterID: 0x14bfbf98aabbccdd, LeaderID: memberID(0), LeaderName: "cp-1", Term: 7, Version: "3.6.8", Proven: true,
-			Numbers: etcd.Numbers{Voters: 3, Quorum: 2, Healthy: 3, CanLose: 1},
-		},
-		Endpoint: provision.Endpoint{Address: "198.51.100.100:6443", Backends: []string{"cp-1", "cp-2", "cp-3"}, Via: "cp-1"},
-		Leaders:  []provision.LeaderName{{Component: "kube-controller-manager", Node: "cp-2"}, {Component: "kube-scheduler", Node: "cp-1"}},
-	}
-	for i, name := range []string{"lb-1", "lb-2"} {
-		st.Hosts = append(st.Hosts, provision.HostStatus{Name: name, Role: inventory.RoleLoadBalancer, SSH: "ok", HoldsVIP: i == 0, Units: map[string]string{"haproxy": "ok", "keepalived": "ok"}})
-	}
-	for i, name := range []string{"cp-1", "cp-2", "cp-3"} {
-		st.Quorum.Members = append(st.Quorum.Members, etcd.Member{ID: memberID(i), Name: name, Role: etcd.Voter, State: etcd.MemberHealthy, Healthy: true, Leader: i == 0})
-		st.Hosts = append(st.Hosts, provision.HostStatus{Name: name, Role: inventory.RoleControlPlane, SSH: "ok", APIServer: "ok", Kubelet: "ok", Node: "Ready", Version: "v1.36.3", Pods: pods, Expires: expires})
-	}
-	st.Hosts = append(st.Hosts, provision.HostStatus{Name: "w-1", Role: inventory.RoleWorker, SSH: "ok", Kubelet: "ok", Node: "Ready", Version: "v1.36.3"})
-	return st
-}
-
-func TestRenderStatus(t *testing.T) {
-	sick := statusOfThree()
-	sick.State = etcd.Degraded
-	sick.Quorum.State, sick.Quorum.Numbers = etcd.Degraded, etcd.Numbers{Voters: 3, Quorum: 2, Healthy: 2}
-	sick.Quorum.Members[2].State, sick.Quorum.Members[2].Healthy = etcd.MemberDead, false
-	sick.Hosts[1].Units = map[string]string{"haproxy": "not active", "keepalived": "ok"}
-	sick.Hosts[4] = provision.HostStatus{Name: "cp-3", Role: inventory.RoleControlPlane, SSH: "cp-3: dial 198.51.100.23:22: connection timed out", Node: "not ready: Kubelet stopped posting node status", Version: "v1.36.3",
-		Pods: map[string]string{"kube-controller-manager": "not ready", "kube-scheduler": "not ready"}}
-	sick.Hosts[5].Kubelet = "kubelet: 500 Internal Server Error: PLEG is not healthy"
-	sick.Endpoint = provision.Endpoint{Address: "198.51.100.100:6443", Via: "cp-1", Err: "connection refused"}
-	sick.Leaders, sick.LeaderErr = nil, "no API server is ready: 2 errors occurred:\n\t* x\n\t* y"
-	for file, st := range map[string]provision.Status{"status.txt": statusOfThree(), "status-sick.txt": sick} {
-		var out bytes.Buffer
-		if err := renderStatus(&out, st); err != nil {
-			t.Fatal(err)
-		}
-		golden.Check(t, file, out.Bytes())
-	}
-}
-
 func TestIndentSetsLaterLinesOff(t *testing.T) {
 	for in, want := range map[string]string{"one": "one", "one\n": "one", "one\ntwo\nthree\n\n": "one\n  two\n  three"} {
 		if got := indent(in); got != want {
@@ -218,5 +173,3 @@ func TestIndentSetsLaterLinesOff(t *testing.T) {
 		}
 	}
 }
-
-func memberID(i int) etcd.MemberID { return 0x1331223d9f0c5a11 + etcd.MemberID(i)<<56 }

@@ -253,26 +253,3 @@ func TestSumOfAFile(t *testing.T) {
 		t.Errorf("a sum that is given: %s", got)
 	}
 }
-
-func TestStatusProblems(t *testing.T) {
-	st := Status{
-		Hosts: []HostStatus{
-			{Name: "cp-1", SSH: ok, APIServer: ok, Kubelet: ok, Node: "Ready", Pods: map[string]string{"etcd": "ready"}},
-			{Name: "cp-2", SSH: "cp-2: connection timed out", Kubelet: "not asked"},
-			{Name: "cp-3", SSH: ok, APIServer: "not ready: etcd", Kubelet: ok, Node: "not ready: no network", Pods: map[string]string{"kube-scheduler": "pending", "etcd": "CrashLoopBackOff"}},
-			{Name: "lb-1", SSH: ok, Units: map[string]string{"keepalived": "not active", "haproxy": ok}},
-			{Name: "w-1", SSH: ok, Kubelet: ok},
-		},
-		Endpoint: Endpoint{Address: "198.51.100.100:6443", Err: "refused"},
-	}
-	want := []string{
-		"cp-2: connection timed out", "cp-3: apiserver: not ready: etcd", "cp-3: node: not ready: no network", "cp-3: etcd: CrashLoopBackOff",
-		"cp-3: kube-scheduler: pending", "lb-1: keepalived: not active", "endpoint 198.51.100.100:6443: refused",
-	}
-	if diff := cmp.Diff(want, st.Problems()); diff != "" {
-		t.Errorf("problems (-want +got):\n%s", diff)
-	}
-	if bad := (Status{}).Problems(); len(bad) != 0 {
-		t.Errorf("of nothing: %q", bad)
-	}
-}

@@ -211,15 +211,15 @@ func TestStatusOfARunningCluster(t *testing.T) {
 	w := newWorld(t, c)
 	running(t, w, c, dirs[0])
 	take := func() Status {
-		site := Connect(w.Begin(context.Background(), nil), c, "", w.Dial)
+		site := ConnectSoon(w.Begin(context.Background(), nil), c, "", w.Dial)
 		defer site.Close()
-		site.ReadOnly()
 		return TakeStatus(context.Background(), site)
 	}
 	st := take()
-	if st.Quorum.State != etcd.Pass || len(st.Endpoint.Backends) != 3 || len(st.Problems()) != 0 {
-		t.Errorf("%s, backends %q, problems %q", st.Quorum.State, st.Endpoint.Backends, st.Problems())
+	if st.Quorum.State != etcd.Pass || st.State != etcd.Pass || len(st.Endpoint.Backends) != 3 || len(st.Problems) != 0 {
+		t.Errorf("%s, backends %q, problems %q, warnings %q", st.Quorum.State, st.Endpoint.Backends, st.Problems, st.Warnings)
 	}
+	wantFacts(t, st)
 	for _, call := range w.Trace() {
 		if call.Writes {
 			t.Errorf("status wrote: %+v", call)
@@ -227,9 +227,53 @@ func TestStatusOfARunningCluster(t *testing.T) {
 	}
 	w.Host("cp-2").Units["kubelet.service"].Active = false
 	w.Host("lb-1").Units["haproxy.service"].Active = false
+	w.Host("cp-1").Clock, w.Host("cp-3").Clock = 3*time.Second, 2*time.Hour
+	w.Host("cp-1").Filled = 29_000_000
+	delete(w.Host("cp-3").Files, "/etc/kubernetes/manifests/kube-scheduler.yaml")
+	before := st
 	st = take()
-	if bad := strings.Join(st.Problems(), "\n"); st.Quorum.State != etcd.Degraded || !strings.Contains(bad, "cp-2: ") || !strings.Contains(bad, "lb-1: haproxy: not active") {
-		t.Errorf("%s, problems:\n%s", st.Quorum.State, bad)
+	for _, want := range []string{"cp-2: kubelet: ", "lb-1: haproxy: not active", "cp-3: scheduler: ", "cp-3: its clock is +7200.0", "cp-1: the file system of /var/lib/etcd is 98 % full"} {
+		if bad := strings.Join(st.Problems, "\n"); !strings.Contains(bad, want) {
+			t.Errorf("no problem says %q:\n%s", want, bad)
+		}
+	}
+	if warned := strings.Join(st.Warnings, "\n"); st.State != etcd.Degraded || !strings.Contains(warned, "cp-1: its clock is +3.0") {
+		t.Errorf("%s, warnings:\n%s", st.State, warned)
+	}
+	changes := fmt.Sprint(st.Since(before))
+	for _, want := range []string{"cp-2 etcd: healthy -> dead", "cp-3 scheduler: ok -> down", "lb-1 haproxy: ok -> down", "quorum: PASS -> DEGRADED"} {
+		if !strings.Contains(changes, want) {
+			t.Errorf("the changes lack %q: %s", want, changes)
+		}
+	}
+}
+
+// wantFacts wants everything that a status asks of hosts in a whole cluster's.
+func wantFacts(t *testing.T, st Status) {
+	t.Helper()
+	for _, h := range st.Hosts {
+		if h.BootID != "boot-"+h.Name || h.Uptime.Duration() != 4242170*time.Millisecond || h.Clock == nil || len(h.Disks) == 0 || h.Disks[0].Used != 0.25 {
+			t.Errorf("%s: boot %q, up %s, clock %v, disks %v", h.Name, h.BootID, h.Uptime, h.Clock, h.Disks)
+		}
+		if h.Role != inventory.RoleControlPlane {
+			continue
+		}
+		if h.ControllerManager != ok || h.Scheduler != ok || h.Kubelet != ok || h.APIServer != ok || len(h.Certificates) < 6 || h.Expires == nil || len(h.Disks) != 2 {
+			t.Errorf("%+v", h)
+		}
+	}
+	for _, v := range st.Endpoint.From {
+		if len(v.Backends) != 3 || v.Err != "" {
+			t.Errorf("the endpoint from %s: %q %s", v.Host, v.Backends, v.Err)
+		}
+	}
+	for _, m := range st.Quorum.Members {
+		if m.Inputs == nil || m.Inputs.First == nil || !m.Inputs.Linearizable.OK() || len(m.Inputs.Local) != 3 {
+			t.Errorf("%s: inputs %+v", m.Name, m.Inputs)
+		}
+	}
+	if len(st.Endpoint.From) != 3 || len(st.Operations) != 8 || !st.Operations[0].Allowed {
+		t.Errorf("vantages %v, operations %v", st.Endpoint.From, st.Operations)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -27,6 +28,9 @@ type Site struct {
 	BaseDir string // what relative paths in the inventory are relative to
 	// Operation is what other operators and the journal are told of this run.
 	Operation Operation
+	// Operator dials from the machine that runs the program; nil: a status does
+	// not ask the endpoint from here.
+	Operator kube.Dialer
 
 	hosts   map[string]host.Host
 	down    map[string]error // hosts that no connection could be made to
@@ -35,6 +39,20 @@ type Site struct {
 
 	mu   sync.Mutex
 	apis map[string]*kube.Client // by host name
+
+	// What ConnectSoon needs; mu guards all maps of its Site.
+	dial     Dial
+	began    time.Time
+	pending  map[string]chan struct{} // hosts that are waited for; closed when that ends
+	dialling map[string]bool
+	closed   bool
+}
+
+func newSite(c *inventory.Cluster, baseDir string) *Site {
+	return &Site{
+		Cluster: c, BaseDir: baseDir,
+		hosts: map[string]host.Host{}, down: map[string]error{}, apis: map[string]*kube.Client{}, dialling: map[string]bool{},
+	}
 }
 
 // Dial makes the connection to one host of the inventory.
@@ -53,10 +71,7 @@ func SSH(ctx context.Context, c *inventory.Cluster, h inventory.Host, baseDir st
 // remembered, not an error: what is needed is for the workflow to say (see
 // Site.RequireAll). The caller closes the Site.
 func Connect(ctx context.Context, c *inventory.Cluster, baseDir string, dial Dial) *Site {
-	s := &Site{
-		Cluster: c, BaseDir: baseDir,
-		hosts: map[string]host.Host{}, down: map[string]error{}, apis: map[string]*kube.Client{},
-	}
+	s := newSite(c, baseDir)
 	var wg sync.WaitGroup
 	for _, h := range c.Spec.Hosts {
 		wg.Add(1)
@@ -80,6 +95,9 @@ func Connect(ctx context.Context, c *inventory.Cluster, baseDir string, dial Dia
 // Close ends all connections.
 func (s *Site) Close() error {
 	err := s.members.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
 	for _, h := range s.hosts {
 		err = errors.Join(err, h.Close())
 	}
@@ -116,6 +134,14 @@ func (s *Site) Down() map[string]error { return s.down }
 
 // host returns the connection to a host of the inventory.
 func (s *Site) host(name string) (host.Host, error) {
+	s.mu.Lock()
+	waiting := s.pending[name]
+	s.mu.Unlock()
+	if waiting != nil {
+		<-waiting // settle bounds it
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if h, ok := s.hosts[name]; ok {
 		return h, nil
 	}
@@ -127,6 +153,8 @@ func (s *Site) host(name string) (host.Host, error) {
 
 // connected returns the hosts that are connected, in the inventory's order.
 func (s *Site) connected(hosts []inventory.Host) []inventory.Host {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	var up []inventory.Host
 	for _, h := range hosts {
 		if s.hosts[h.Name] != nil {

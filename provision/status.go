@@ -2,42 +2,51 @@ package provision
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"maps"
-	"path"
-	"strings"
 	"sync"
 	"time"
-
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/ha-install/ha-install/inventory"
 	"github.com/ha-install/ha-install/provision/etcd"
 	"github.com/ha-install/ha-install/provision/host"
 	"github.com/ha-install/ha-install/provision/kube"
-	"github.com/ha-install/ha-install/provision/pki"
 	"github.com/ha-install/ha-install/provision/units"
 )
 
-// StatusBudget bounds a whole status, dead hosts included: connecting takes at
-// most connectBudget of it, the rest is asked of all hosts at once.
+// A status answers within StatusBudget of the begin of connecting, whatever is
+// dead or hangs. What is asked of hosts and API servers ends before that, so
+// that their silence is a part of the answer.
 const (
-	StatusBudget   = 5 * time.Second
-	ConnectBudget  = 2 * time.Second
-	questionBudget = 2500 * time.Millisecond
+	StatusBudget   = 4500 * time.Millisecond
+	lookBudget     = 4200 * time.Millisecond // etcd's members
+	questionBudget = 3500 * time.Millisecond
 )
+
+// StatusSchema is the version of the JSON form of a Status. It is raised when
+// a field changes its meaning or goes; new fields do not raise it.
+const StatusSchema = 1
 
 // Status is where the cluster stands, as seen from every host at once.
 type Status struct {
-	Cluster   string        `json:"cluster"`
-	At        time.Time     `json:"at"`
-	Took      units.Seconds `json:"tookSeconds"`
-	State     etcd.State    `json:"state"` // of everything: quorum that is PASS with problems beside it is DEGRADED
-	Quorum    etcd.Verdict  `json:"quorum"`
-	Endpoint  Endpoint      `json:"endpoint"`
-	Hosts     []HostStatus  `json:"hosts"`
-	Leaders   []LeaderName  `json:"leaders,omitempty"`
-	LeaderErr string        `json:"leaderError,omitempty"`
+	Schema     int             `json:"schema"`
+	Cluster    string          `json:"cluster"`
+	At         time.Time       `json:"at"`
+	Took       units.Seconds   `json:"tookSeconds"` // connecting included
+	State      etcd.State      `json:"state"`       // of everything: quorum that is PASS with problems beside it is DEGRADED
+	Quorum     etcd.Verdict    `json:"quorum"`
+	Operations []etcd.Decision `json:"operations"` // what would become of each operation on members now
+	Endpoint   Endpoint        `json:"endpoint"`
+	Hosts      []HostStatus    `json:"hosts"`
+	Leaders    []LeaderName    `json:"leaders,omitempty"`
+	LeaderErr  string          `json:"leaderError,omitempty"`
+	// Problems make the State DEGRADED at least; Warnings do not. A sentence each.
+	Problems []string `json:"problems"`
+	Warnings []string `json:"warnings"`
+	// Thresholds are those that were crossed, the quorum's own included.
+	Thresholds []etcd.Crossing `json:"thresholds"`
+	// Changes are since the round before, when there was one.
+	Changes []Change `json:"changes,omitempty"`
 }
 
 // LeaderName says which node leads a component.
@@ -50,125 +59,153 @@ type LeaderName struct {
 type Endpoint struct {
 	Address  string   `json:"address"`
 	Backends []string `json:"backends,omitempty"` // masters that answered there
-	Via      string   `json:"via,omitempty"`      // the host it was asked from
+	Via      string   `json:"via,omitempty"`      // the first host from which it was reached
+	Err      string   `json:"error,omitempty"`    // why no host reached it
+	// From is the endpoint as each control plane host sees it: a balancer that
+	// cannot send a backend its own connection shows here.
+	From []Vantage `json:"from,omitempty"`
+	// Operator is the endpoint as the machine that asks sees it, which need not
+	// be able to.
+	Operator *Vantage `json:"operator,omitempty"`
+}
+
+// Vantage is the endpoint as one machine sees it.
+type Vantage struct {
+	Host     string   `json:"host"`
+	Backends []string `json:"backends,omitempty"`
 	Err      string   `json:"error,omitempty"`
 }
 
 // HostStatus is one host. Empty strings were not asked; "ok" is good.
 type HostStatus struct {
-	Name      string            `json:"name"`
-	Role      inventory.Role    `json:"role"`
-	SSH       string            `json:"ssh"`
-	APIServer string            `json:"apiserver,omitempty"`
-	Kubelet   string            `json:"kubelet,omitempty"`
-	Node      string            `json:"node,omitempty"`    // "Ready", or why not
-	Version   string            `json:"version,omitempty"` // of the kubelet
-	Pods      map[string]string `json:"pods,omitempty"`    // static pods by component
-	Units     map[string]string `json:"units,omitempty"`   // haproxy, keepalived
-	HoldsVIP  bool              `json:"holdsVIP,omitempty"`
-	Expires   *Expiry           `json:"firstExpiry,omitempty"`
+	Name              string            `json:"name"`
+	Role              inventory.Role    `json:"role"`
+	SSH               string            `json:"ssh"`
+	APIServer         string            `json:"apiserver,omitempty"`
+	ControllerManager string            `json:"controllerManager,omitempty"`
+	Scheduler         string            `json:"scheduler,omitempty"`
+	Kubelet           string            `json:"kubelet,omitempty"`
+	Node              string            `json:"node,omitempty"`    // "Ready", or why not
+	Version           string            `json:"version,omitempty"` // of the kubelet
+	Pods              map[string]string `json:"pods,omitempty"`    // static pods by component
+	Units             map[string]string `json:"units,omitempty"`   // haproxy, keepalived
+	HoldsVIP          bool              `json:"holdsVIP,omitempty"`
+
+	BootID string        `json:"bootID,omitempty"`
+	Uptime units.Seconds `json:"uptimeSeconds,omitempty"`
+	// Clock is nil when the host's was not seen.
+	Clock        *Clock   `json:"clock,omitempty"`
+	Disks        []Disk   `json:"disks,omitempty"`
+	Certificates []Expiry `json:"certificates,omitempty"` // soonest first
+	Expires      *Expiry  `json:"firstExpiry,omitempty"`
 }
 
-// Expiry is the certificate of a host that runs out first.
-type Expiry struct {
-	File     string    `json:"file"`
-	NotAfter time.Time `json:"notAfter"`
+// Clock is a host's clock beside ours.
+type Clock struct {
+	Offset units.Seconds `json:"offsetSeconds"` // positive is ahead
+	Within units.Seconds `json:"withinSeconds"` // what the round trip leaves open
 }
 
 const ok = "ok"
 
-// certificateWarning is how long before its end a certificate is a problem.
-const certificateWarning = 30 * 24 * time.Hour
-
 // TakeStatus looks at everything at once and changes nothing. What does not
-// answer is part of the answer: it never fails.
+// answer is part of the answer: it never fails. A host that is still being
+// connected to is waited for, within limits, while the others are asked.
 func TakeStatus(ctx context.Context, s *Site) Status {
-	began := time.Now()
-	st := Status{Cluster: s.Cluster.Metadata.Name, At: began.UTC(), Hosts: make([]HostStatus, len(s.Cluster.Spec.Hosts))}
-	var wg sync.WaitGroup
-	looking, enough := context.WithTimeout(ctx, StatusBudget-ConnectBudget)
+	began := s.round()
+	st := Status{Schema: StatusSchema, Cluster: s.Cluster.Metadata.Name, At: began.UTC(), Hosts: make([]HostStatus, len(s.Cluster.Spec.Hosts))}
+	looking, enough := context.WithDeadline(ctx, began.Add(lookBudget))
 	defer enough()
-	wg.Go(func() { st.Quorum = s.members.Judge(looking, etcd.Options{ReadOnly: true}) })
-	asked, cancel := context.WithTimeout(ctx, questionBudget)
+	asked, cancel := context.WithDeadline(ctx, began.Add(questionBudget))
 	defer cancel()
-	wg.Go(func() { st.Endpoint = s.askEndpoint(asked) })
+	var wg, apis sync.WaitGroup
+	wg.Go(func() {
+		st.Quorum = s.members.Judge(looking, etcd.Options{ReadOnly: true, Disk: true, Inputs: true})
+	})
+	ready := make(chan *kube.Client, len(st.Hosts))
+	glances := newGlances(s.Cluster)
 	for i, ih := range s.Cluster.Spec.Hosts {
-		wg.Go(func() { st.Hosts[i] = s.hostStatus(asked, ih) })
+		st.Hosts[i] = HostStatus{Name: ih.Name, Role: ih.Role, SSH: ok}
+		wg.Go(func() { s.hostStatus(asked, ih, &st.Hosts[i], glances) })
+		if ih.Role == inventory.RoleControlPlane {
+			apis.Go(func() { st.Hosts[i].APIServer = s.apiStatus(asked, ih, ready) })
+		}
 	}
-	wg.Go(func() { s.askLeaders(asked, &st) })
+	wg.Go(func() {
+		apis.Wait()
+		close(ready)
+	})
+	var known apiAnswer
+	wg.Go(func() { known = askAPI(asked, ready) })
+	wg.Go(func() { st.Endpoint = s.askEndpoint(asked, glances) })
 	wg.Wait()
-	s.addNodes(looking, &st)
-	if st.State = st.Quorum.State; st.State == etcd.Pass && len(st.Problems()) > 0 {
-		st.State = etcd.Degraded
-	}
+	known.fill(&st)
 	st.Took = units.Seconds(time.Since(began).Round(time.Millisecond))
+	st.Conclude()
 	return st
 }
 
-func (s *Site) askLeaders(ctx context.Context, st *Status) {
-	client, err := s.anyAPI(ctx)
-	if err != nil {
-		st.LeaderErr = err.Error()
-		return
+// round is when a round began: the first one with the connecting.
+func (s *Site) round() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	began := s.began
+	s.began = time.Time{}
+	if began.IsZero() {
+		return time.Now()
 	}
-	leaders, err := client.Leaders(ctx)
-	if err != nil {
-		st.LeaderErr = err.Error()
-	}
-	for _, l := range leaders {
-		st.Leaders = append(st.Leaders, LeaderName{l.Component, l.Node})
-	}
+	return began
 }
 
-// askEndpoint asks from the first host that can be asked from.
-func (s *Site) askEndpoint(ctx context.Context) Endpoint {
-	e := Endpoint{Address: s.endpoint()}
-	for _, ih := range s.connected(s.Cluster.ControlPlanes()) {
-		h, err := s.host(ih.Name)
-		if err != nil {
-			continue
-		}
-		e.Via = ih.Name
-		e.Backends, err = s.backendsSeen(ctx, h, 4*len(s.Cluster.ControlPlanes()))
-		if e.Err = ""; err == nil {
-			return e
-		}
-		e.Err = err.Error()
-	}
-	if e.Via == "" {
-		e.Err = "no master to ask from"
-	}
-	return e
-}
-
-func (s *Site) hostStatus(ctx context.Context, ih inventory.Host) HostStatus {
-	st := HostStatus{Name: ih.Name, Role: ih.Role, SSH: ok}
+// hostStatus asks one host everything that needs no API server.
+func (s *Site) hostStatus(ctx context.Context, ih inventory.Host, st *HostStatus, glances *glances) {
 	h, err := s.host(ih.Name)
 	if err != nil {
 		st.SSH = err.Error()
-		return st
-	}
-	if ih.Role == inventory.RoleLoadBalancer {
-		s.balancerStatus(ctx, h, &st)
-		return st
+		glances.put(ih.Name, nil)
+		return
 	}
 	var wg sync.WaitGroup
-	wg.Go(func() { st.Kubelet = verdictOf(kube.KubeletHealthz(ctx, h)) })
-	wg.Go(func() { st.Expires = firstExpiry(ctx, h, ih.Role) })
-	if ih.Role == inventory.RoleControlPlane {
-		wg.Go(func() {
-			client, err := s.api(ctx, ih)
-			if err == nil {
-				err = client.Readyz(ctx)
+	wg.Go(func() {
+		g, err := look(ctx, h, ih.Role)
+		if err != nil {
+			glances.put(ih.Name, nil)
+			if silent(err) {
+				st.SSH = "connected, but a command was not answered: " + err.Error()
 			}
-			st.APIServer = verdictOf(err)
-		})
+			return
+		}
+		glances.put(ih.Name, &g)
+		st.BootID, st.Uptime = g.bootID, units.Seconds(g.uptime)
+		st.Clock = &Clock{Offset: units.Seconds(g.offset), Within: units.Seconds(g.offsetWithin)}
+		st.Disks, st.Certificates = g.disks, g.certificates
+		if len(g.certificates) > 0 {
+			st.Expires = &g.certificates[0]
+		}
+	})
+	switch ih.Role {
+	case inventory.RoleLoadBalancer:
+		s.balancerStatus(ctx, h, st)
+	case inventory.RoleControlPlane:
+		wg.Go(func() { st.ControllerManager = verdictOf(kube.ControllerManagerHealthz(ctx, h)) })
+		wg.Go(func() { st.Scheduler = verdictOf(kube.SchedulerHealthz(ctx, h)) })
+		fallthrough
+	default:
+		wg.Go(func() { st.Kubelet = verdictOf(kube.KubeletHealthz(ctx, h)) })
 	}
 	wg.Wait()
-	return st
+}
+
+// silent says that a host did not answer, as opposed to answering no.
+func silent(err error) bool {
+	var unreachable *host.UnreachableError
+	return errors.As(err, &unreachable) || errors.Is(err, host.ErrConnectionLost) || errors.Is(err, context.DeadlineExceeded)
 }
 
 func verdictOf(err error) string {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return "no answer in time"
+	}
 	if err != nil {
 		return err.Error()
 	}
@@ -176,135 +213,50 @@ func verdictOf(err error) string {
 }
 
 func (s *Site) balancerStatus(ctx context.Context, h host.Reader, st *HostStatus) {
+	var mu sync.Mutex
+	var wg sync.WaitGroup
 	st.Units = map[string]string{}
 	for _, unit := range []string{"haproxy", "keepalived"} {
-		switch up, err := active(ctx, h, unit); {
-		case err != nil:
-			st.Units[unit] = err.Error()
-		case up:
-			st.Units[unit] = ok
-		default:
-			st.Units[unit] = "not active"
-		}
+		wg.Go(func() {
+			up, err := active(ctx, h, unit)
+			state := verdictOf(err)
+			if err == nil && !up {
+				state = "not active"
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			st.Units[unit] = state
+		})
 	}
 	if vip := s.Cluster.Spec.LoadBalancer.VIP; vip != "" {
-		_, err := interfaceOf(ctx, h, vip)
-		st.HoldsVIP = err == nil
+		wg.Go(func() {
+			_, err := interfaceOf(ctx, h, vip)
+			st.HoldsVIP = err == nil
+		})
 	}
+	wg.Wait()
 }
 
-// expiryFiles are the certificates that a cluster dies of when they run out.
-var expiryFiles = []string{
-	"/etc/kubernetes/pki/ca.crt", "/etc/kubernetes/pki/apiserver.crt", "/etc/kubernetes/pki/apiserver-kubelet-client.crt",
-	"/etc/kubernetes/pki/apiserver-etcd-client.crt", "/etc/kubernetes/pki/front-proxy-client.crt", "/etc/kubernetes/pki/etcd/ca.crt",
-	"/etc/kubernetes/pki/etcd/server.crt", "/etc/kubernetes/pki/etcd/peer.crt", "/etc/kubernetes/pki/etcd/healthcheck-client.crt",
-	"/etc/kubernetes/admin.conf", "/etc/kubernetes/controller-manager.conf", "/etc/kubernetes/scheduler.conf",
-	"/var/lib/kubelet/pki/kubelet-client-current.pem",
+// apiStatus asks a master's own API server, and hands on the client of one
+// that is ready.
+func (s *Site) apiStatus(ctx context.Context, ih inventory.Host, ready chan<- *kube.Client) string {
+	if _, err := s.host(ih.Name); err != nil {
+		return "" // said already
+	}
+	client, err := s.api(ctx, ih)
+	if err == nil {
+		err = client.Readyz(ctx)
+	}
+	if err == nil {
+		ready <- client
+	}
+	return verdictOf(err)
 }
 
-func firstExpiry(ctx context.Context, h host.Reader, role inventory.Role) *Expiry {
-	files := expiryFiles
-	if role == inventory.RoleWorker {
-		files = expiryFiles[len(expiryFiles)-1:]
-	}
-	contents := map[string][]byte{}
-	for _, name := range files {
-		if data, err := h.ReadFile(ctx, name); err == nil {
-			contents[name] = data
-		}
-	}
-	// A file that cannot be read shows in the checks that use it.
-	certificates, _ := pki.Expiry(contents)
-	var first *Expiry
-	for _, c := range certificates {
-		if first == nil || c.NotAfter.Before(first.NotAfter) {
-			first = &Expiry{File: path.Base(c.File), NotAfter: c.NotAfter}
-		}
-	}
-	return first
+// sureOffset is by how much a clock is off at least.
+func (c Clock) sureOffset() time.Duration {
+	return max(time.Duration(c.Offset), -time.Duration(c.Offset)) - time.Duration(c.Within)
 }
 
-// addNodes fills in what the API knows of the hosts, when it answers at all.
-func (s *Site) addNodes(ctx context.Context, st *Status) {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	client, err := s.anyAPI(ctx)
-	if err != nil {
-		return
-	}
-	nodes, err := client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
-	if err != nil {
-		return
-	}
-	pods, err := client.StaticPods(ctx)
-	if err != nil {
-		return
-	}
-	for i := range st.Hosts {
-		h := &st.Hosts[i]
-		for _, n := range nodes.Items {
-			if n.Name == h.Name {
-				h.Node, h.Version = kube.NodeState(&n), n.Status.NodeInfo.KubeletVersion
-				if s.Cluster.Spec.Network.CNI.Plugin == inventory.CNINone && kube.LacksNetwork(&n) {
-					h.Node = "not ready: it lacks a pod network, which is yours to install: spec.network.cni.plugin is none"
-				}
-				h.Pods = maps.Clone(pods[n.Name])
-			}
-		}
-	}
-}
-
-// Problems are all that is not as it should be, one sentence each.
-func (st Status) Problems() []string {
-	var bad []string
-	add := func(format string, args ...any) { bad = append(bad, fmt.Sprintf(format, args...)) }
-	for _, h := range st.Hosts {
-		if h.SSH != ok {
-			add("%s", h.SSH)
-			continue
-		}
-		if h.APIServer != "" && h.APIServer != ok {
-			add("%s: apiserver: %s", h.Name, h.APIServer)
-		}
-		if h.Kubelet != "" && h.Kubelet != ok {
-			add("%s: kubelet: %s", h.Name, h.Kubelet)
-		}
-		if h.Node != "" && h.Node != "Ready" {
-			add("%s: node: %s", h.Name, h.Node)
-		}
-		for _, component := range sortedKeys(h.Pods) {
-			if state := h.Pods[component]; state != "ready" {
-				add("%s: %s: %s", h.Name, component, state)
-			}
-		}
-		for _, unit := range sortedKeys(h.Units) {
-			if h.Units[unit] != ok {
-				add("%s: %s: %s", h.Name, unit, h.Units[unit])
-			}
-		}
-	}
-	for _, m := range st.Quorum.Members {
-		if m.Ghost {
-			add("etcd member %s (%s) is on no host of the inventory", m.ID, m.Name)
-		}
-	}
-	masters := 0
-	for _, h := range st.Hosts {
-		if h.Role == inventory.RoleControlPlane {
-			masters++
-		}
-		if h.Expires != nil && time.Until(h.Expires.NotAfter) < certificateWarning {
-			add("%s: certificate %s runs out at %s", h.Name, h.Expires.File, h.Expires.NotAfter.UTC().Format(time.DateTime))
-		}
-	}
-	if n := len(st.Endpoint.Backends); st.Endpoint.Err == "" && n < masters {
-		add("endpoint %s: %d of %d masters answer there: %s", st.Endpoint.Address, n, masters, strings.Join(st.Endpoint.Backends, ", "))
-	}
-	if st.Endpoint.Err != "" {
-		add("endpoint %s: %s", st.Endpoint.Address, st.Endpoint.Err)
-	}
-	if st.LeaderErr != "" {
-		add("leaders: %s", st.LeaderErr)
-	}
-	return bad
-}
+// String reads "+0.120 s".
+func (c Clock) String() string { return fmt.Sprintf("%+.3f s", time.Duration(c.Offset).Seconds()) }

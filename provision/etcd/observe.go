@@ -38,7 +38,7 @@ func (m *Members) Look(ctx context.Context, o Options) Verdict {
 func (m *Members) Judge(ctx context.Context, o Options) Verdict {
 	began := time.Now()
 	v := m.Look(ctx, o)
-	if v.State == Pass || v.State == Split || v.State == Degraded && len(v.Disagrees) == 0 {
+	if !v.mayBeChanging() {
 		return v
 	}
 	// A look that is cut short would be worth less than the one we have.

@@ -261,7 +261,7 @@ func (a *assessment) warn() {
 		}
 	}
 	for _, al := range a.o.Alarms {
-		say("%s alarm of member %s (%s)%s", al.Kind, al.Member, a.v.nameOf(al.Member), alarmRemedy(al.Kind))
+		say("%s alarm of member %s (%s)%s", al.Kind, al.Member, a.v.nameOf(al.Member), AlarmRemedy(al.Kind))
 	}
 	if len(versions) > 1 {
 		say("members run different versions: %s", strings.Join(sortedKeys(versions), ", "))
@@ -273,7 +273,8 @@ func (a *assessment) warn() {
 	}
 }
 
-func alarmRemedy(kind string) string {
+// AlarmRemedy is what to do about an alarm, to be put behind its name.
+func AlarmRemedy(kind string) string {
 	switch kind {
 	case "NOSPACE":
 		return ": compact, defragment each member, then etcdctl alarm disarm"

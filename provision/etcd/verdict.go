@@ -141,6 +141,22 @@ type Verdict struct {
 	Disagrees []string `json:"disagrees,omitempty"`
 }
 
+// mayBeChanging says that another look could show something else soon: members
+// disagree, or those that answer could elect a leader among themselves.
+func (v Verdict) mayBeChanging() bool {
+	answering := v.only(func(m Member) bool { return m.Role == Voter && m.Version != "" })
+	switch v.State {
+	case Pass, Split:
+		return false
+	case Degraded:
+		return len(v.Disagrees) > 0
+	case NoQuorum:
+		return len(answering) >= v.Quorum
+	default:
+		return true
+	}
+}
+
 // Sample is what later observations need to know of this one.
 func (v Verdict) Sample() Sample {
 	return Sample{At: v.At, Leader: v.LeaderID, Term: v.Term, Disagrees: v.Disagrees}

@@ -171,8 +171,17 @@ func TestForbiddenCalls(t *testing.T) {
 	}
 }
 
+// TestTLSIsVerified permits one place to verify in its own way: what listens
+// on a host's loopback with a certificate that it has made itself.
 func TestTLSIsVerified(t *testing.T) {
+	const ownWay = "provision/kube/loopback.go"
 	for _, s := range sources(t) {
+		if s.path == ownWay {
+			if n := bytes.Count(s.text, []byte("InsecureSkipVerify: true")); n != 1 || !bytes.Contains(s.text, []byte("VerifyConnection:")) {
+				t.Errorf("%s: %d unverified TLS configurations, want one with VerifyConnection", s.path, n)
+			}
+			continue
+		}
 		ast.Inspect(s.file, func(n ast.Node) bool {
 			pair, ok := n.(*ast.KeyValueExpr)
 			if !ok {

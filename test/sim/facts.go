@@ -58,6 +58,48 @@ func (h *Host) facts(args []string) []byte {
 	return []byte(b.String())
 }
 
+// Glance answers the status's script: "disk=DIRECTORY" and "cert=FILE".
+func (h *Host) Glance(args []string) []byte {
+	var b strings.Builder
+	say := func(format string, v ...any) { fmt.Fprintf(&b, format+"\n", v...) }
+	now := float64(time.Now().Add(h.Clock).UnixNano()) / 1e9
+	say("clock_begin=%.9f\nboot=boot-%s\nuptime=4242.17", now, h.name)
+	for _, arg := range args {
+		kind, path, _ := strings.Cut(arg, "=")
+		f, there := h.Files[path]
+		switch {
+		case kind == "disk":
+			say("disk=40000000 %d %s", 30000000-h.Filled, path)
+		case kind == "cert" && there:
+			say("cert=%s", path)
+			b.WriteString(certificatesIn(string(f.Content)))
+		}
+	}
+	say("clock_end=%.9f", now)
+	return []byte(b.String())
+}
+
+// certificatesIn is what sed makes of PEM and of a kubeconfig.
+func certificatesIn(content string) string {
+	var b strings.Builder
+	const begin, end = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----\n"
+	for _, part := range strings.SplitAfter(content, end) {
+		if i := strings.Index(part, begin); i >= 0 {
+			b.WriteString(part[i:])
+		}
+	}
+	for line := range strings.Lines(content) {
+		if data, ok := strings.CutPrefix(strings.TrimSpace(line), "client-certificate-data: "); ok {
+			text, err := base64.StdEncoding.DecodeString(data)
+			if err != nil {
+				panic(err)
+			}
+			b.Write(text)
+		}
+	}
+	return b.String()
+}
+
 func (h *Host) traces(say func(string, ...any), etcd string) {
 	for _, p := range []string{"/etc/kubernetes/admin.conf", "/etc/kubernetes/kubelet.conf", etcd + "/member", "/var/lib/kubelet/config.yaml"} {
 		if len(h.under(p)) > 0 {

@@ -49,6 +49,10 @@ type Host struct {
 	Lost []string
 	// Down makes every dial to a port of the host fail silently.
 	Down bool
+	// Clock is by how much the host's clock is ahead; Filled is how much of its
+	// disks, of 40 GB with a quarter in use, is in use besides, in KiB.
+	Clock  time.Duration
+	Filled int
 	// StepFails makes the step of that ID end with code 1, its work half done.
 	StepFails string
 

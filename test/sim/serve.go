@@ -43,6 +43,10 @@ func (h *Host) service(port string) *bufconn.Listener {
 		if h.apiUp() {
 			return h.server("api", h.newAPI)
 		}
+	case "10257":
+		return h.component("kube-controller-manager")
+	case "10259":
+		return h.component("kube-scheduler")
 	case "10248":
 		if h.active("kubelet.service") {
 			return h.server("kubelet", func(p *bufconn.Listener) {
@@ -51,6 +55,16 @@ func (h *Host) service(port string) *bufconn.Listener {
 		}
 	}
 	return nil
+}
+
+// component is a controller-manager's or scheduler's own health port.
+func (h *Host) component(name string) *bufconn.Listener {
+	if _, manifest := h.Files["/etc/kubernetes/manifests/"+name+".yaml"]; !manifest {
+		return nil
+	}
+	return h.server(name, func(p *bufconn.Listener) {
+		h.serveHTTP(p, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") }), h.serverTLS(pkiDir+"/apiserver", pkiDir+"/ca.crt"))
+	})
 }
 
 // server starts a service once.
