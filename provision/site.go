@@ -123,10 +123,32 @@ func (s *Site) RequireAll() error {
 	for _, h := range s.Cluster.Spec.Hosts {
 		all = append(all, s.down[h.Name])
 	}
-	if err := phase.Join(all...); err != nil {
+	if err := phase.Join(onceForEachBastion(all)...); err != nil {
 		return &UnreachableError{err}
 	}
 	return nil
+}
+
+// onceForEachBastion says what is wrong with a bastion once for all the hosts
+// behind it.
+func onceForEachBastion(all []error) []error {
+	var out []error
+	said := map[string]*host.BastionError{}
+	for _, err := range all {
+		var bastion *host.BastionError
+		if !errors.As(err, &bastion) {
+			out = append(out, err)
+			continue
+		}
+		text := bastion.Err.Error()
+		if first := said[text]; first != nil {
+			first.Host += ", " + bastion.Host
+			continue
+		}
+		said[text] = &host.BastionError{Host: bastion.Host, Err: bastion.Err}
+		out = append(out, said[text])
+	}
+	return out
 }
 
 // Down are the hosts that could not be connected to, by name.

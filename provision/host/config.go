@@ -99,7 +99,7 @@ func (s *settings) configFor(c *inventory.Cluster, h inventory.Host, baseDir str
 	if direct := h.SSH.Bastion; direct != nil && direct.Address == inventory.NoBastion {
 		cfg.Bastion = nil
 	} else if b := in.Bastion; b != nil {
-		if cfg.Bastion, err = s.bastion(h.Name, b, cfg, in, baseDir); err != nil {
+		if cfg.Bastion, err = s.bastion(b, cfg, in, baseDir); err != nil {
 			return Config{}, fmt.Errorf("%s: %w", h.Name, err)
 		}
 	} else {
@@ -114,8 +114,8 @@ func (s *settings) configFor(c *inventory.Cluster, h inventory.Host, baseDir str
 
 // bastion is the inventory's jump host; what it does not say is taken from
 // ssh's configuration, then from the host's own settings.
-func (s *settings) bastion(name string, b *inventory.Bastion, host Config, in inventory.SSH, baseDir string) (*Config, error) {
-	cfg, err := s.config(name+" (bastion)", target{address: b.Address, port: b.Port, user: b.User}, 0)
+func (s *settings) bastion(b *inventory.Bastion, host Config, in inventory.SSH, baseDir string) (*Config, error) {
+	cfg, err := s.config("bastion "+b.Address, target{address: b.Address, port: b.Port, user: b.User}, 0)
 	if err != nil {
 		return nil, fmt.Errorf("bastion %s: %w", b.Address, err)
 	}

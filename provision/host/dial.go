@@ -110,7 +110,7 @@ func (l *link) dialTCP(ctx context.Context, cfg Config, address string) (net.Con
 	}
 	b, err := open(ctx, *cfg.Bastion)
 	if err != nil {
-		return nil, fmt.Errorf("%s: bastion: %w", cfg.Name, err)
+		return nil, &BastionError{Host: cfg.Name, Err: err}
 	}
 	l.closers = append(l.closers, func() { b.shut(net.ErrClosed) })
 	conn, err := b.client.DialContext(ctx, "tcp", address)

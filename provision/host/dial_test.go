@@ -228,7 +228,7 @@ func TestBastion(t *testing.T) {
 	s := sshd.New(t, sshd.Options{Shims: sshd.Shims(t)})
 	cfg := configFor(t, s, "root")
 	way := configFor(t, jump, "jumper")
-	way.Name = "cp-1 (bastion)"
+	way.Name = "bastion " + way.Address
 	cfg.Bastion = &way
 	h, err := Dial(testContext(t), cfg)
 	if err != nil {
@@ -246,7 +246,8 @@ func TestBastion(t *testing.T) {
 	way.KnownHosts = []string{jump.KnownHosts(t, sshd.NewKey(t).PublicKey())}
 	_, err = Dial(testContext(t), cfg)
 	var key *HostKeyError
-	if !errors.As(err, &key) || !strings.Contains(err.Error(), "bastion") {
+	var bastion *BastionError
+	if !errors.As(err, &key) || !errors.As(err, &bastion) || !strings.HasPrefix(err.Error(), cfg.Name+": bastion 127.0.0.1: host key of 127.0.0.1:") {
 		t.Errorf("a bastion with another key: %v", err)
 	}
 }

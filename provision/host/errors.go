@@ -126,6 +126,17 @@ func (e *UnreachableError) Error() string {
 
 func (e *UnreachableError) Unwrap() error { return e.Err }
 
+// BastionError means that a host is not reached because the bastion before it
+// is not, or is not who it should be.
+type BastionError struct {
+	Host string // or several, with ", " between them
+	Err  error  // names the bastion first; the same for all hosts behind it
+}
+
+func (e *BastionError) Error() string { return e.Host + ": " + e.Err.Error() }
+
+func (e *BastionError) Unwrap() error { return e.Err }
+
 // SudoReason says why there is no root on a host.
 type SudoReason string
 

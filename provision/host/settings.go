@@ -109,7 +109,7 @@ func (s *settings) config(name string, t target, depth int) (Config, error) {
 		return Config{}, err
 	}
 	cfg.KnownHosts = s.knownHosts(v["userknownhostsfile"], v["globalknownhostsfile"], tokens)
-	if cfg.Bastion, err = s.jumps(name, v, depth); err != nil {
+	if cfg.Bastion, err = s.jumps(v, depth); err != nil {
 		return Config{}, err
 	}
 	return cfg, nil
@@ -133,7 +133,7 @@ func (s *settings) values(alias string) (map[string]string, error) {
 
 // jumps turns ProxyJump into a chain of bastions; the last hop named is the
 // one next to the host.
-func (s *settings) jumps(name string, v map[string]string, depth int) (*Config, error) {
+func (s *settings) jumps(v map[string]string, depth int) (*Config, error) {
 	jump := v["proxyjump"]
 	if jump == "" || strings.EqualFold(jump, "none") {
 		if c := v["proxycommand"]; jump == "" && c != "" && !strings.EqualFold(c, "none") {
@@ -147,7 +147,7 @@ func (s *settings) jumps(name string, v map[string]string, depth int) (*Config, 
 		if err != nil {
 			return nil, fmt.Errorf("ssh configuration: %w", err)
 		}
-		cfg, err := s.config(name+" (bastion)", t, depth+1)
+		cfg, err := s.config("bastion "+t.address, t, depth+1)
 		if err != nil {
 			return nil, err
 		}

@@ -88,6 +88,9 @@ func check(files map[string][]byte, now time.Time) (*CASet, error) {
 		if *a.into, err = parseAuthority(files, a.cert, a.key); err == nil {
 			err = checkAuthority(a.into.cert, now)
 		}
+		if err == nil && a.cert == CACert {
+			err = checkRooted(files[CACert])
+		}
 		if err != nil {
 			all = multierror.Append(all, fmt.Errorf("%s: %w", a.cert, err))
 		}
@@ -160,6 +163,28 @@ func checkAuthority(c *x509.Certificate, now time.Time) error {
 		return fmt.Errorf("it expires at %s: want at least %d days from now", c.NotAfter.UTC().Format(time.RFC3339), int(inventory.CertificateLifetimeFloor.Hours()/24))
 	}
 	return nil
+}
+
+// checkRooted wants the chain of the CA in its file, up to the root. Go takes
+// any certificate in it for a root; OpenSSL, and with it HAProxy's check of the
+// API servers, does not.
+func checkRooted(file []byte) error {
+	certs, err := cert.ParseCertsPEM(file)
+	if err != nil {
+		return err
+	}
+	at := certs[0]
+	for range certs {
+		if at.CheckSignatureFrom(at) == nil {
+			return nil
+		}
+		i := slices.IndexFunc(certs, func(c *x509.Certificate) bool { return c != at && at.CheckSignatureFrom(c) == nil })
+		if i < 0 {
+			break
+		}
+		at = certs[i]
+	}
+	return fmt.Errorf("its issuer %q is not in the file: HAProxy verifies the API servers up to a root; append the certificates above it, or give a self-signed CA", at.Issuer.String())
 }
 
 func checkServiceAccount(files map[string][]byte) error {

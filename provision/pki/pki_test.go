@@ -183,6 +183,34 @@ func TestLoadTakesOtherKeys(t *testing.T) {
 	}
 }
 
+func TestLoadWantsTheChainOfAnIntermediateCA(t *testing.T) {
+	root, between := sets[1].ca, sets[0]
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "department CA"},
+		NotBefore: today, NotAfter: today.Add(365 * 24 * time.Hour), BasicConstraintsValid: true, IsCA: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, root.cert, between.ca.key.Public(), root.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []struct {
+		name string
+		file []byte
+		want string
+	}{
+		{"with its root behind it", append(certPEM(der), certPEM(root.cert.Raw)...), ""},
+		{"alone", certPEM(der), "its issuer \"CN=kubernetes\" is not in the file"},
+		{"with another root", append(certPEM(der), certPEM(sets[1].etcd.cert.Raw)...), "is not in the file"},
+	} {
+		files := maps.Clone(between.files)
+		files[CACert] = row.file
+		_, err := Load(from(files), today)
+		if row.want == "" && err != nil || row.want != "" && (err == nil || !strings.Contains(err.Error(), row.want)) {
+			t.Errorf("%s: got %v, want %q", row.name, err, row.want)
+		}
+	}
+}
+
 func TestClientCertificate(t *testing.T) {
 	s := sets[0]
 	cert, key, err := s.ClientCertificate(today, "kubernetes-admin", []string{"kubeadm:cluster-admins"}, 100*365*24*time.Hour)
