@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 )
@@ -62,6 +63,10 @@ func (l *limiter) keep() func() {
 func (l *limiter) release() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.free()
+}
+
+func (l *limiter) free() {
 	l.used--
 	close(l.freed)
 	l.freed = make(chan struct{})
@@ -72,7 +77,7 @@ func (l *limiter) release() {
 func (l *limiter) refused() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.used--
+	l.free()
 	if l.used <= l.kept {
 		return false
 	}
@@ -80,9 +85,16 @@ func (l *limiter) refused() bool {
 	return true
 }
 
+// A server under load refuses for a while what it has to give: it takes a
+// place back only some time after the session on it has ended.
+const (
+	reapPause = 50 * time.Millisecond
+	reapTries = 100
+)
+
 // newSession opens a session, within the limit; release must be called when it is over.
 func (l *link) newSession(ctx context.Context) (s *ssh.Session, release func(), err error) {
-	for {
+	for try := 0; ; try++ {
 		if err := l.sessions.acquire(ctx); err != nil {
 			return nil, nil, err
 		}
@@ -95,7 +107,10 @@ func (l *link) newSession(ctx context.Context) (s *ssh.Session, release func(), 
 			l.sessions.release()
 			return nil, nil, err
 		}
-		if !l.sessions.refused() {
+		if l.sessions.refused() {
+			continue
+		}
+		if try >= reapTries || !wait(ctx, reapPause) {
 			return nil, nil, errors.Join(errTooFewSessions, err)
 		}
 	}
