@@ -30,7 +30,10 @@ before and after each, and its table is shown.
 		if err != nil {
 			return err
 		}
-		report := flags.begin(c, cluster, "nothing to change: the cluster is as the inventory says")
+		report, err := flags.begin(c, cluster, "nothing to change: the cluster is as the inventory says")
+		if err != nil {
+			return err
+		}
 		site := provision.Connect(c.Context(), cluster, base, provision.SSH)
 		defer site.Close()
 		site.Operation = operation(c, cluster, args)

@@ -60,7 +60,10 @@ func shown(t *testing.T, f runFlags, events []phase.Event, tally phase.Tally, er
 	c := &cobra.Command{Use: "apply"}
 	c.SetOut(&out)
 	c.SetContext(t.Context())
-	r := f.begin(c, &inventory.Cluster{Metadata: inventory.Metadata{Name: "prod"}}, "nothing to change: the cluster is as the inventory says")
+	r, begun := f.begin(c, &inventory.Cluster{Metadata: inventory.Metadata{Name: "prod"}}, "nothing to change: the cluster is as the inventory says")
+	if begun != nil {
+		t.Fatal(begun)
+	}
 	r.began = at(0)
 	r.now = func() time.Time { return at(26) }
 	for _, e := range events {
@@ -143,7 +146,10 @@ func TestAnInterruptIsNoFailure(t *testing.T) {
 	c.SetOut(&out)
 	c.SetContext(ctx)
 	f := runFlags{output: "json"}
-	r := f.begin(c, &inventory.Cluster{}, "")
+	r, err := f.begin(c, &inventory.Cluster{}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := r.end(c, fmt.Errorf("cp-1: init: %w", ctx.Err()), func() phase.Tally { return phase.Tally{} }); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}

@@ -15,12 +15,14 @@ import (
 
 // runFlags are what all verbs have in common that work on hosts for longer.
 type runFlags struct {
-	output  string
-	verbose bool
+	output   string
+	progress string
+	verbose  bool
 }
 
 func (f *runFlags) add(c *cobra.Command) {
 	outputFlag(c, &f.output, "text", "json")
+	choiceFlag(c, &f.progress, "progress", "", "on a terminal a live view, elsewhere plain lines", progressAuto, progressLive, progressPlain)
 	c.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "show the output of long commands too (kubeadm)")
 }
 
@@ -41,13 +43,25 @@ type reporter struct {
 
 // begin shows the head of a run of the verb c. none is what it means that
 // nothing was changed.
-func (f *runFlags) begin(c *cobra.Command, cluster *inventory.Cluster, none string) *reporter {
-	r := &reporter{now: time.Now, began: time.Now(), view: &plain{out: c.OutOrStdout(), lines: f.verbose, none: none}}
-	if f.output == "json" {
-		r.view = newJSONLines(c.OutOrStdout())
+func (f *runFlags) begin(c *cobra.Command, cluster *inventory.Cluster, none string) (*reporter, error) {
+	out := c.OutOrStdout()
+	tty, err := f.terminal(out)
+	if err != nil {
+		return nil, err
+	}
+	r := &reporter{now: time.Now, began: time.Now()}
+	text := &plain{out: out, lines: f.verbose, none: none}
+	switch {
+	case tty != nil:
+		text.color = colourful()
+		r.view = newLive(tty, text)
+	case f.output == "json":
+		r.view = newJSONLines(out)
+	default:
+		r.view = text
 	}
 	r.view.begin(headOf(c.Name(), cluster, r.began))
-	return r
+	return r, nil
 }
 
 // event is called by the runner, one call at a time.
@@ -78,6 +92,7 @@ func (r *reporter) end(c *cobra.Command, err error, tally func() phase.Tally) er
 // plain shows a run as lines for people and log files.
 type plain struct {
 	out   io.Writer
+	color bool
 	lines bool              // show the output of long commands
 	none  string            // what it means that nothing was changed
 	waits map[string]string // what each phase last said that it waits for
@@ -86,7 +101,11 @@ type plain struct {
 func (p *plain) begin(runHead) { p.waits = map[string]string{} }
 
 func (p *plain) event(e phase.Event) {
-	if line := p.line(e); line != "" {
+	p.print(p.line(e))
+}
+
+func (p *plain) print(line string) {
+	if line != "" {
 		fmt.Fprintln(p.out, line)
 	}
 }
@@ -98,31 +117,32 @@ func (p *plain) line(e phase.Event) string {
 		who = e.Host + " " + e.Phase
 	}
 	at := e.Time.Local().Format(time.TimeOnly)
-	row := func(word, text string) string {
-		return strings.TrimRight(fmt.Sprintf("%s  %-8s %-26s %s", at, word, who, text), " ")
+	row := func(colour, word, text string) string {
+		word = paint(p.color, colour, fmt.Sprintf("%-8s", word))
+		return strings.TrimRight(fmt.Sprintf("%s  %s %-26s %s", at, word, who, text), " ")
 	}
 	switch e.Kind {
 	case phase.Finished:
-		return row("ok", short(e.Elapsed)+sent(e.Transfer))
+		return row(green, "ok", short(e.Elapsed)+sent(e.Transfer))
 	case phase.Skipped:
-		return row("already", short(e.Elapsed))
+		return row(dim, "already", short(e.Elapsed))
 	case phase.Failed:
-		return row("FAILED", short(e.Elapsed)+sent(e.Transfer))
+		return row(red, "FAILED", short(e.Elapsed)+sent(e.Transfer))
 	case phase.Waiting:
 		// What passes by at once is not worth a line.
 		if e.Elapsed.Duration() > patience && p.waits[who] != e.Message {
 			p.waits[who] = e.Message
-			return row("...", "waiting for "+firstLine(e.Message))
+			return row(yellow, "...", "waiting for "+firstLine(e.Message))
 		}
 	case phase.Stopped:
-		return row("stopped", e.Message)
+		return row(yellow, "stopped", e.Message)
 	case phase.Stopping:
 		return fmt.Sprintf("%s  %-8s %s", at, "stop", e.Message)
 	case phase.Undoing:
-		return row("undo", "after: "+e.Message)
+		return row(yellow, "undo", "after: "+e.Message)
 	case phase.Output:
 		if p.lines {
-			return row("", "| "+e.Message)
+			return row("", "", "| "+e.Message)
 		}
 	case phase.Notice:
 		return "\n" + indentBlock(e.Message)

@@ -32,7 +32,10 @@ apply works again.`,
 		if err := confirmName(c, cluster.Metadata.Name, confirm, "takes the cluster off all its hosts"); err != nil {
 			return err
 		}
-		report := flags.begin(c, cluster, "nothing was taken down: no host of the inventory bears the marker of cluster "+cluster.Metadata.Name)
+		report, err := flags.begin(c, cluster, "nothing was taken down: no host of the inventory bears the marker of cluster "+cluster.Metadata.Name)
+		if err != nil {
+			return err
+		}
 		site := provision.Connect(c.Context(), cluster, base, provision.SSH)
 		defer site.Close()
 		site.Operation = operation(c, cluster, args)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -162,18 +163,25 @@ func loadSite(c *cobra.Command, file string) (*provision.Site, error) {
 
 // outputFlag adds -o with the given formats, the first being the default.
 func outputFlag(c *cobra.Command, into *string, formats ...string) {
-	c.Flags().StringVarP(into, "output", "o", formats[0], "output format: "+strings.Join(formats, " or "))
-	_ = c.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp)) // the flag was just made
+	choiceFlag(c, into, "output", "o", "output format", formats...)
+}
+
+// choiceFlag adds a flag with the given values, the first being the default.
+func choiceFlag(c *cobra.Command, into *string, name, short, usage string, values ...string) {
+	c.Flags().StringVarP(into, name, short, values[0], usage+": "+strings.Join(values, " or "))
+	_ = c.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)) // the flag was just made
+	spelt := "--" + name
+	if short != "" {
+		spelt = "-" + short
+	}
 	previous := c.PreRunE
 	c.PreRunE = func(c *cobra.Command, args []string) error {
-		for _, f := range formats {
-			if *into == f {
-				if previous != nil {
-					return previous(c, args)
-				}
-				return nil
-			}
+		if !slices.Contains(values, *into) {
+			return &usageError{fmt.Errorf("%s %s: want %s", spelt, *into, strings.Join(values, " or "))}
 		}
-		return &usageError{fmt.Errorf("-o %s: want %s", *into, strings.Join(formats, " or "))}
+		if previous != nil {
+			return previous(c, args)
+		}
+		return nil
 	}
 }
