@@ -272,7 +272,7 @@ func (m *liveModel) content() string {
 
 func (m *liveModel) headline() string {
 	spin := m.signs.spinner[m.frame%len(m.signs.spinner)]
-	line := fmt.Sprintf("%s %s %s  %d of %d steps  %s", paint(m.color, cyan, spin), m.head.Command, m.head.Cluster, m.ended, m.total, clock(m.now.Sub(m.began)))
+	line := fmt.Sprintf("%s %s %s  %d of %d steps  %s", paint(m.color, cyan, spin), m.head.Command, m.head.Cluster, m.ended, m.total, elapsedText(m.now.Sub(m.began)))
 	if m.stopping {
 		return line + "  " + paint(m.color, yellow, "stopping at the next safe point")
 	}
@@ -293,7 +293,7 @@ func (m *liveModel) row(r *liveRow, hosts int, first bool) string {
 	if !first {
 		name = ""
 	}
-	line := fmt.Sprintf("  %-13s %-*s %6s  ", name, hosts, r.host, clock(m.now.Sub(r.since)))
+	line := fmt.Sprintf("  %-13s %-*s %6s  ", name, hosts, r.host, elapsedText(m.now.Sub(r.since)))
 	if r.sent == nil {
 		return line + paint(m.color, dim, r.detail)
 	}
@@ -306,5 +306,5 @@ func (m *liveModel) row(r *liveRow, hosts int, first bool) string {
 		fmt.Sprintf("  %s of %s, %s", units.Bytes(r.sent.Done), units.Bytes(r.sent.Total), units.Rate(r.sent.Rate))
 }
 
-// clock counts seconds only: what moves faster cannot be read.
-func clock(d time.Duration) string { return max(d, 0).Truncate(time.Second).String() }
+// elapsedText counts seconds only: what moves faster cannot be read.
+func elapsedText(d time.Duration) string { return max(d, 0).Truncate(time.Second).String() }
