@@ -16,6 +16,7 @@ func operation(c *cobra.Command, cluster *inventory.Cluster, args []string) prov
 	return provision.Operation{
 		Command:  strings.Join(append([]string{c.CommandPath()}, args...), " "),
 		Operator: operator(), Version: Version, InventorySHA256: cluster.SHA256(),
+		ExitCode: func(err error) int { return codeOf(c.Context(), err) },
 	}
 }
 

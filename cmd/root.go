@@ -66,7 +66,7 @@ quorum before and after every step.
 		SuggestionsMinimumDistance: 2,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
-	root.AddCommand(newInit(), newValidate(), newSchema(), newPreflight(), newApply(), newStatus(), newKubeconfig(), newReset(), newBundle())
+	root.AddCommand(newInit(), newValidate(), newSchema(), newPreflight(), newApply(), newStatus(), newHistory(), newKubeconfig(), newReset(), newBundle())
 	group(root)
 	return root
 }

@@ -40,7 +40,7 @@ func Apply(ctx context.Context, s *Site, run *phase.Runner) error {
 	if a.bundle != nil {
 		defer a.bundle.Close()
 	}
-	return s.operate(ctx, "apply", func(ctx context.Context) error {
+	return s.operate(ctx, "apply", run, func(ctx context.Context) error {
 		if err := a.findFirst(ctx); err != nil {
 			return err
 		}

@@ -130,6 +130,7 @@ func newWorld(t testing.TB, c *inventory.Cluster) *sim.World {
 		}
 		return nil, h.StartKubelet()
 	})
+	teachJournals(w)
 	w.Script(finishScript, func(h *sim.Host, _ []string) ([]byte, error) { return nil, h.Mark() })
 	w.Script(swapScript, func(h *sim.Host, args []string) ([]byte, error) { return nil, h.Swap(args[0], args[1]) })
 	w.Script(endEtcdScript, func(*sim.Host, []string) ([]byte, error) { return nil, nil }) // it answers by itself, later

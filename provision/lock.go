@@ -16,6 +16,7 @@ import (
 
 	"github.com/ha-install/ha-install/inventory"
 	"github.com/ha-install/ha-install/provision/host"
+	"github.com/ha-install/ha-install/provision/phase"
 )
 
 // Operation says who runs what. No secret may be in it.
@@ -24,6 +25,7 @@ type Operation struct {
 	Operator        string // "ops@laptop"
 	Version         string // of the program
 	InventorySHA256 string
+	ExitCode        func(error) int // of the program, for the journal; may be nil
 }
 
 // LockedError means that another operation is under way; nothing was changed.
@@ -51,7 +53,9 @@ func (e *LockedError) Unwrap() error { return e.Err }
 // majority of them says so.
 type lock struct {
 	id      string
+	who     host.Holder
 	masters []string
+	journal *journal
 	fence   context.CancelCauseFunc // ends the operation
 
 	mu     sync.Mutex
@@ -60,9 +64,10 @@ type lock struct {
 }
 
 // operate runs the one operation that the cluster has at a time: the lock is
-// taken on every host before do, and given back after it. When another
-// operation takes over, do's context ends and the error is *host.FencedError.
-func (s *Site) operate(ctx context.Context, verb string, do func(context.Context) error) error {
+// taken on every host before do, and given back after it; what run says
+// meanwhile is kept in the masters' journals. When another operation takes
+// over, do's context ends and the error is *host.FencedError.
+func (s *Site) operate(ctx context.Context, verb string, run *phase.Runner, do func(context.Context) error) error {
 	ctx, fence := context.WithCancelCause(ctx)
 	defer fence(nil)
 	l, err := s.takeLock(ctx, verb, fence)
@@ -72,10 +77,13 @@ func (s *Site) operate(ctx context.Context, verb string, do func(context.Context
 	defer l.release()
 	s.lock = l
 	defer func() { s.lock = nil }()
+	l.journal.begin(s, l.who)
+	l.journal.listen(run)
 	err = do(ctx)
 	if lost := l.lost(); lost != nil && err != nil {
-		return lost
+		err = lost
 	}
+	l.journal.end(ctx, s, run.Tally(), err)
 	return err
 }
 
@@ -93,13 +101,13 @@ func (s *Site) mayAct(ctx context.Context) error {
 func (s *Site) takeLock(ctx context.Context, verb string, fence context.CancelCauseFunc) (*lock, error) {
 	masters := s.Cluster.ControlPlanes()
 	slices.SortFunc(masters, func(a, b inventory.Host) int { return a.IP().Compare(b.IP()) })
-	l := &lock{id: newOperationID(), fence: fence, held: map[string]host.Lock{}}
+	l := &lock{id: newOperationID(), journal: newJournal(), fence: fence, held: map[string]host.Lock{}}
 	for _, h := range masters {
 		l.masters = append(l.masters, h.Name)
 	}
-	who := s.holder(l.id, verb)
+	l.who = s.holder(l.id, verb, os.Getpid())
 	take := func(ctx context.Context, ih inventory.Host, h host.Host) error {
-		held, err := h.Lock(ctx, who, host.LockHooks{Before: l.confirm, Fenced: l.takenOver})
+		held, err := h.Lock(ctx, l.who, host.LockHooks{Before: l.confirm, Fenced: l.takenOver, Noted: l.journal.heard})
 		if err == nil {
 			l.mu.Lock()
 			l.held[ih.Name] = held
@@ -122,6 +130,9 @@ func (s *Site) takeLock(ctx context.Context, verb string, fence context.CancelCa
 		l.release()
 		return nil, s.lockError(err)
 	}
+	for _, name := range l.masters {
+		l.journal.to = append(l.journal.to, l.held[name])
+	}
 	return l, nil
 }
 
@@ -135,13 +146,6 @@ func (s *Site) lockError(err error) error {
 		return &LockedError{Cluster: s.Cluster.Metadata.Name, Host: working.Host, Err: err}
 	}
 	return err
-}
-
-func (s *Site) holder(id, verb string) host.Holder {
-	return host.Holder{
-		Operation: id, Command: cmp.Or(s.Operation.Command, verb), Operator: s.Operation.Operator,
-		PID: os.Getpid(), Since: time.Now().UTC().Truncate(time.Second),
-	}
 }
 
 // newOperationID sorts by time and is met only once.
@@ -199,6 +203,7 @@ func (l *lock) confirm(ctx context.Context) error {
 		}
 		stale := l.stale()
 		if 2*len(stale) < len(l.masters) {
+			l.journal.known(ctx)
 			return nil
 		}
 		select {

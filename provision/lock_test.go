@@ -116,7 +116,7 @@ func TestALockIsOursWhileAMajorityOfMastersSaysSo(t *testing.T) {
 		{"two of four is no majority", []bool{true, true, false, false}, false},
 		{"three of five", []bool{true, true, false, false, true}, true},
 	} {
-		l := &lock{held: map[string]host.Lock{}}
+		l := &lock{journal: newJournal(), held: map[string]host.Lock{}}
 		for i, fresh := range row.fresh {
 			name := string(rune('a' + i))
 			l.masters = append(l.masters, name)

@@ -20,7 +20,7 @@ func Reset(ctx context.Context, s *Site, run *phase.Runner) error {
 	if err := s.RequireAll(); err != nil {
 		return err
 	}
-	return s.operate(ctx, "reset", func(ctx context.Context) error { return s.reset(ctx, run) })
+	return s.operate(ctx, "reset", run, func(ctx context.Context) error { return s.reset(ctx, run) })
 }
 
 func (s *Site) reset(ctx context.Context, run *phase.Runner) error {

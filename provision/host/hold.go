@@ -17,13 +17,14 @@ import (
 var (
 	//go:embed scripts/hold.sh
 	holdScript string
+	//go:embed scripts/holder.sh
+	holderScript string
 	//go:embed scripts/fence.sh
 	fenceScript string
 )
 
 const (
-	defaultLockDir    = "/var/lib/ha-install/lock"
-	defaultJournalDir = "/var/lib/ha-install/journal"
+	defaultLockDir = "/var/lib/ha-install/lock"
 	// retake is how often a lost session is made anew.
 	retake = time.Second
 	// relock bounds the making of a session, the answer included.
@@ -106,9 +107,7 @@ func (d *hold) take(ctx context.Context) (*holdSession, string, error) {
 		d.mu.Unlock()
 		return s, rest, nil
 	case word == "busy":
-		seconds, who, _ := strings.Cut(rest, " ")
-		n, _ := strconv.Atoi(seconds) // 0 will do
-		err = &BusyError{Host: name, Holder: parseHolder(who), Age: time.Duration(n) * time.Second}
+		err = parseBusy(name, rest)
 	default:
 		err = fmt.Errorf("%s: lock: cannot understand the answer %.80q", name, answer)
 	}
@@ -118,6 +117,22 @@ func (d *hold) take(ctx context.Context) (*holdSession, string, error) {
 		err = d.h.named([]string{"take the lock"}, err)
 	}
 	return nil, "", err
+}
+
+// parseBusy reads "SECONDS HOLDER".
+func parseBusy(host, text string) *BusyError {
+	seconds, who, _ := strings.Cut(text, " ")
+	n, _ := strconv.Atoi(seconds) // 0 will do
+	return &BusyError{Host: host, Holder: parseHolder(who), Age: time.Duration(n) * time.Second}
+}
+
+// Holder is Locker's.
+func (h *SSH) Holder(ctx context.Context) (*BusyError, error) {
+	out, err := h.Query(ctx, script(holderScript, "ha-install-holder", h.lockDir)...)
+	if err != nil || len(out) == 0 {
+		return nil, err
+	}
+	return parseBusy(h.cfg.Name, string(out)), nil
 }
 
 func parseHolder(text string) Holder {

@@ -15,7 +15,14 @@ type Locker interface {
 	// as this process is alive, awake and connected (see LockExpiry). A
 	// connection that was lost is made anew, and the lock taken again.
 	Lock(ctx context.Context, who Holder, hooks LockHooks) (Lock, error)
+	// Holder says who holds the host now, as a *BusyError; nil for nobody. It
+	// changes nothing.
+	Holder(ctx context.Context) (*BusyError, error)
 }
+
+// JournalDir is where a host keeps the journals of operations, one file
+// "<ID>.jsonl" for each of the last fifty.
+const JournalDir = "/var/lib/ha-install/journal"
 
 // Lock is a host that is held.
 type Lock interface {

@@ -74,6 +74,9 @@ func TestASecondOperatorIsRefusedAtOnceAndToldWhoHoldsTheHost(t *testing.T) {
 	if first.Epoch() != "0" || !first.Fresh() {
 		t.Errorf("epoch %q, fresh %t", first.Epoch(), first.Fresh())
 	}
+	if by := must[*BusyError](t)(h[1].Holder(testContext(t))); by == nil || by.Holder != who("one") {
+		t.Errorf("the holder is %+v", by)
+	}
 	time.Sleep(1100 * time.Millisecond)
 	began := time.Now()
 	_, err := h[1].Lock(testContext(t), who("two"), LockHooks{})
@@ -85,6 +88,9 @@ func TestASecondOperatorIsRefusedAtOnceAndToldWhoHoldsTheHost(t *testing.T) {
 		t.Errorf("the refusal took %s", took)
 	}
 	first.Release()
+	if by := must[*BusyError](t)(h[1].Holder(testContext(t))); by != nil {
+		t.Errorf("after its release it is held by %+v", by)
+	}
 	second := must[Lock](t)(h[1].Lock(testContext(t), who("two"), LockHooks{})) // at once
 	defer second.Release()
 	if second.Epoch() != "1.one" {

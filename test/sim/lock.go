@@ -3,6 +3,8 @@ package sim
 import (
 	"context"
 	"fmt"
+	"io/fs"
+	"strings"
 	"time"
 
 	"github.com/ha-install/ha-install/provision/host"
@@ -44,6 +46,35 @@ func (c *connection) Lock(ctx context.Context, who host.Holder, hooks host.LockH
 	return l, nil
 }
 
+// Holder is host.Locker's.
+func (c *connection) Holder(ctx context.Context) (by *host.BusyError, err error) {
+	err = c.call(ctx, "who holds the lock", false, 1, once(func() error {
+		if h := c.holder; h != nil {
+			by = &host.BusyError{Host: c.name, Holder: h.who, Age: time.Since(h.began)}
+		}
+		return nil
+	}))
+	return by, err
+}
+
+// ReadFile is host.Reader's; the journals are not among the host's files, so
+// that two worlds can be compared.
+func (c *connection) ReadFile(ctx context.Context, path string) (data []byte, err error) {
+	id, found := strings.CutPrefix(path, host.JournalDir+"/")
+	if !found {
+		return c.Host.ReadFile(ctx, path)
+	}
+	err = c.call(ctx, "read "+path, false, 1, once(func() error {
+		lines, ok := c.Journals[strings.TrimSuffix(id, ".jsonl")]
+		if !ok {
+			return fmt.Errorf("%s: %s: %w", c.name, path, fs.ErrNotExist)
+		}
+		data = []byte(strings.Join(lines, "\n") + "\n")
+		return nil
+	}))
+	return data, err
+}
+
 // Epoch is host.Lock's.
 func (l *lock) Epoch() string { return l.found }
 
@@ -76,7 +107,7 @@ func (l *lock) Note(n int, line string, _ bool) {
 	}
 	w.mu.Unlock()
 	if !dead && l.hooks.Noted != nil {
-		l.hooks.Noted(n)
+		go l.hooks.Noted(n) // as a real host does, from elsewhere
 	}
 }
 

@@ -6,8 +6,9 @@
 #   take ID HOLDER   answers "held EPOCH", or "busy SECONDS HOLDER" and ends
 #   raise EPOCH      answers "raised", or "working PID COMMAND; ..."
 #   beat N           answers "beat N"
-#   note N HOW TEXT  adds TEXT to the operation's journal, to the disk when HOW
-#                    is "sync", and answers "noted N"
+#   note N HOW TEXT  adds TEXT to the operation's journal, and answers "noted N",
+#                    which stands for those before it, too; when HOW is "sync"
+#                    they are on the disk then, as many as came together at once
 umask 022
 mkdir -p -- "${1%/*}" || exit 1
 umask 077
@@ -83,9 +84,15 @@ raise() {
 
 note() {
 	printf '%s\n' "$3" >>"$journal" || return
-	if [ "$2" = sync ]; then sync "$journal" || return; fi
+	if [ "$2" = sync ]; then dirty=1; fi
+	if [ "$dirty" = 1 ]; then
+		if read -r -t 0; then return; fi # more is to come
+		sync "$journal" || return
+		dirty=0
+	fi
 	echo "noted $1"
 }
+dirty=0
 
 while IFS= read -r -t "$silence" line; do
 	case $line in
