@@ -110,11 +110,7 @@ func connectToLook(c *cobra.Command, file string) (*provision.Site, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(c.Context(), provision.ConnectBudget)
-	defer cancel()
-	site := provision.Connect(ctx, cluster, base, provision.SSH)
-	site.ReadOnly()
-	return site, nil
+	return provision.ConnectSoon(c.Context(), cluster, base, provision.SSH), nil
 }
 
 func writeJSON(out io.Writer, v any) error {

@@ -29,6 +29,7 @@ type Past struct {
 	Cluster   string        `json:"cluster"`
 	Version   string        `json:"version"`
 	Inventory string        `json:"inventorySHA256"`
+	Epoch     int           `json:"epoch"` // counts operations, whatever clocks say
 	Began     time.Time     `json:"began"`
 	Took      units.Seconds `json:"tookSeconds"` // to the last thing that is known
 	Result    Result        `json:"result"`
@@ -82,9 +83,12 @@ func History(ctx context.Context, s *Site) ([]Past, error) {
 		return nil, err
 	}
 	var all []Past
-	for _, id := range slices.Backward(slices.Sorted(maps.Keys(heard.entries))) { // they begin with their time
+	for id := range heard.entries {
 		all = append(all, heard.tell(id))
 	}
+	slices.SortFunc(all, func(a, b Past) int {
+		return cmp.Or(cmp.Compare(b.Epoch, a.Epoch), b.Began.Compare(a.Began), cmp.Compare(b.ID, a.ID))
+	})
 	return all, nil
 }
 
@@ -126,17 +130,9 @@ func HistoryOf(ctx context.Context, s *Site, id string) (Past, error) {
 
 // askMasters asks all reachable masters; it fails when none answers.
 func (s *Site) askMasters(ctx context.Context, ask func(context.Context, inventory.Host, host.Host) error) error {
-	masters := s.Cluster.ControlPlanes()
-	var all []error
-	for _, ih := range masters {
-		if err := s.down[ih.Name]; err != nil {
-			all = append(all, err)
-		}
-	}
-	up := s.connected(masters)
 	var mu sync.Mutex
 	answered := false
-	err := s.onAll(ctx, up, func(ctx context.Context, ih inventory.Host, h host.Host) error {
+	err := s.onAll(ctx, s.Cluster.ControlPlanes(), func(ctx context.Context, ih inventory.Host, h host.Host) error {
 		err := ask(ctx, ih, h)
 		mu.Lock()
 		defer mu.Unlock()
@@ -146,7 +142,7 @@ func (s *Site) askMasters(ctx context.Context, ask func(context.Context, invento
 	if answered {
 		return nil
 	}
-	return &UnreachableError{phase.Join(append(all, err)...)}
+	return &UnreachableError{err}
 }
 
 // hearsay gathers what several masters say of the same operations.
@@ -222,7 +218,7 @@ func told(entries []Entry, holds bool) Past {
 		switch e.Kind {
 		case entryBegin:
 			if b := e.Begin; b != nil {
-				p.Command, p.Operator, p.Cluster, p.Version, p.Inventory = b.Command, b.Operator, b.Cluster, b.Version, b.InventorySHA256
+				p.Epoch, p.Command, p.Operator, p.Cluster, p.Version, p.Inventory = b.Epoch, b.Command, b.Operator, b.Cluster, b.Version, b.InventorySHA256
 			}
 		case entryEnd:
 			if x := e.End; x != nil {

@@ -31,6 +31,7 @@ const (
 // Began is who began what.
 type Began struct {
 	host.Holder
+	Epoch           int    `json:"epoch"` // counts operations, whatever clocks say
 	Cluster         string `json:"cluster"`
 	Version         string `json:"version"`
 	InventorySHA256 string `json:"inventorySHA256"`
@@ -151,11 +152,11 @@ func (j *journal) known(ctx context.Context) {
 const notePoll = 10 * time.Millisecond
 
 // begin writes the first line.
-func (j *journal) begin(s *Site, who host.Holder) {
+func (j *journal) begin(s *Site, who host.Holder, epoch int) {
 	op := s.Operation
 	j.write(Entry{
 		Event: phase.Event{Time: time.Now().UTC(), Kind: entryBegin},
-		Begin: &Began{Holder: who, Cluster: s.Cluster.Metadata.Name, Version: op.Version, InventorySHA256: op.InventorySHA256},
+		Begin: &Began{Holder: who, Epoch: epoch, Cluster: s.Cluster.Metadata.Name, Version: op.Version, InventorySHA256: op.InventorySHA256},
 	}, true)
 }
 

@@ -54,6 +54,7 @@ func (e *LockedError) Unwrap() error { return e.Err }
 type lock struct {
 	id      string
 	who     host.Holder
+	epoch   int
 	masters []string
 	journal *journal
 	fence   context.CancelCauseFunc // ends the operation
@@ -77,7 +78,7 @@ func (s *Site) operate(ctx context.Context, verb string, run *phase.Runner, do f
 	defer l.release()
 	s.lock = l
 	defer func() { s.lock = nil }()
-	l.journal.begin(s, l.who)
+	l.journal.begin(s, l.who, l.epoch)
 	l.journal.listen(run)
 	err = do(ctx)
 	if lost := l.lost(); lost != nil && err != nil {
@@ -121,7 +122,8 @@ func (s *Site) takeLock(ctx context.Context, verb string, fence context.CancelCa
 		err = s.onAll(ctx, others, take)
 	}
 	if err == nil {
-		epoch := l.nextEpoch()
+		l.epoch = l.nextEpoch()
+		epoch := fmt.Sprintf("%d.%s", l.epoch, l.id)
 		err = s.onAll(ctx, s.Cluster.Spec.Hosts, func(ctx context.Context, ih inventory.Host, _ host.Host) error {
 			return l.held[ih.Name].Raise(ctx, epoch)
 		})
@@ -157,7 +159,7 @@ func newOperationID() string {
 
 // nextEpoch is above that of every host: a host that was away when the last
 // one was raised must not make it go backwards.
-func (l *lock) nextEpoch() string {
+func (l *lock) nextEpoch() int {
 	highest := 0
 	for _, h := range l.held {
 		number, _, _ := strings.Cut(h.Epoch(), ".")
@@ -165,7 +167,7 @@ func (l *lock) nextEpoch() string {
 			highest = max(highest, n)
 		}
 	}
-	return fmt.Sprintf("%d.%s", highest+1, l.id)
+	return highest + 1
 }
 
 // takenOver is told by a host that another operation has raised its epoch.
