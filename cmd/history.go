@@ -127,13 +127,13 @@ func renderHistory(out io.Writer, all []provision.Past) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "ID\tBEGAN\tTOOK\tBY\tCHANGED\tRESULT\tCOMMAND")
 	for _, p := range all {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n", p.ID, p.Began.Local().Format(time.DateTime), short(p.Took), dash(p.Operator), p.Changed, ending(p), dash(p.Command))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n", p.ID, p.Began.Local().Format(time.DateTime), short(p.Took), dash(p.Operator), p.Changed, outcome(p), dash(p.Command))
 	}
 	return w.Flush()
 }
 
-// ending is how an operation ended, and where if it did not come to its end.
-func ending(p provision.Past) string {
+// outcome is how an operation ended, and where if it did not come to its end.
+func outcome(p provision.Past) string {
 	text := string(p.Result)
 	if at := p.Where(); at != "" && p.Result != provision.ResultDone {
 		text += " at " + at
@@ -147,7 +147,7 @@ func renderOperation(out io.Writer, p provision.Past, verbose bool) {
 	for _, row := range [][2]string{
 		{"operation", p.ID}, {"command", dash(p.Command)}, {"by", dash(p.Operator)}, {"cluster", dash(p.Cluster)},
 		{"program", dash(p.Version)}, {"inventory", dash(p.Inventory)}, {"began", p.Began.Local().Format(time.DateTime)},
-		{"took", short(p.Took)}, {"result", ending(p)}, {"changed", fmt.Sprintf("%d steps, %d found all as it should be", p.Changed, p.Unchanged)},
+		{"took", short(p.Took)}, {"result", outcome(p)}, {"changed", fmt.Sprintf("%d steps, %d found all as it should be", p.Changed, p.Unchanged)},
 	} {
 		fmt.Fprintf(w, "%s\t%s\n", row[0], row[1])
 	}
