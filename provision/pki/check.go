@@ -89,7 +89,7 @@ func check(files map[string][]byte, now time.Time) (*CASet, error) {
 			err = checkAuthority(a.into.cert, now)
 		}
 		if err == nil && a.cert == CACert {
-			err = checkRooted(files[CACert])
+			err = checkAlone(files[CACert])
 		}
 		if err != nil {
 			all = multierror.Append(all, fmt.Errorf("%s: %w", a.cert, err))
@@ -165,26 +165,21 @@ func checkAuthority(c *x509.Certificate, now time.Time) error {
 	return nil
 }
 
-// checkRooted wants the chain of the CA in its file, up to the root. Go takes
-// any certificate in it for a root; OpenSSL, and with it HAProxy's check of the
-// API servers, does not.
-func checkRooted(file []byte) error {
+// checkAlone wants nothing but a root in the file of the cluster's CA: the
+// controller-manager signs kubelets' certificates only with a file of one
+// certificate (caProvider.setCA), and OpenSSL, with it HAProxy's check of the
+// API servers, verifies only up to a root.
+func checkAlone(file []byte) error {
 	certs, err := cert.ParseCertsPEM(file)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case len(certs) > 1:
+		return fmt.Errorf("it holds %d certificates: the controller-manager signs with a file of exactly one; give a self-signed CA", len(certs))
+	case certs[0].CheckSignatureFrom(certs[0]) != nil:
+		return fmt.Errorf("it was issued by %q: HAProxy verifies the API servers only up to a root; give a self-signed CA", certs[0].Issuer.String())
 	}
-	at := certs[0]
-	for range certs {
-		if at.CheckSignatureFrom(at) == nil {
-			return nil
-		}
-		i := slices.IndexFunc(certs, func(c *x509.Certificate) bool { return c != at && at.CheckSignatureFrom(c) == nil })
-		if i < 0 {
-			break
-		}
-		at = certs[i]
-	}
-	return fmt.Errorf("its issuer %q is not in the file: HAProxy verifies the API servers up to a root; append the certificates above it, or give a self-signed CA", at.Issuer.String())
+	return nil
 }
 
 func checkServiceAccount(files map[string][]byte) error {
