@@ -92,6 +92,7 @@ func exitCode(err error) int {
 		verdict     *verdictError
 		locked      *provision.LockedError
 		fenced      *host.FencedError
+		unled       *provision.UnledError
 	)
 	switch {
 	case errors.As(err, &usage):
@@ -110,6 +111,8 @@ func exitCode(err error) int {
 		return verdictCode(quorum.Verdict.State)
 	case errors.As(err, &verdict):
 		return verdictCode(verdict.state)
+	case errors.As(err, &unled):
+		return exitDegraded
 	case errors.As(err, &step), onHost(err):
 		return exitStep
 	case errors.Is(err, context.Canceled):
@@ -137,8 +140,9 @@ func onHost(err error) bool {
 		reboot *host.RebootError
 		lost   *host.StepLostError
 		space  *host.NoSpaceError
+		dead   *kube.KubeletError
 	)
-	return errors.As(err, &run) || errors.As(err, &reboot) || errors.As(err, &lost) || errors.As(err, &space)
+	return errors.As(err, &run) || errors.As(err, &reboot) || errors.As(err, &lost) || errors.As(err, &space) || errors.As(err, &dead)
 }
 
 func verdictCode(s etcd.State) int {

@@ -2,6 +2,7 @@ package provision
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -168,6 +169,37 @@ func (a *apply) addMember(ctx context.Context, ih inventory.Host) error {
 	return a.promote(ctx, ih, learner.ID)
 }
 
+// A kubelet that does not start is not waited for as long as a learner that
+// catches up: nothing that it should start would ever come. systemd starts it
+// again every 2 s.
+const (
+	kubeletBudget = 90 * time.Second
+	kubeletDeaths = 5
+)
+
+// awaitKubelet waits for a kubelet that was just started; one that dies again
+// and again is an error at once.
+func (a *apply) awaitKubelet(ctx context.Context, ih inventory.Host) error {
+	ctx, cancel := context.WithTimeout(ctx, kubeletBudget)
+	defer cancel()
+	healthy := a.kubeletHealthy(ih)
+	return phase.Wait(ctx, phase.Check{Name: healthy.Name, Run: func(ctx context.Context) error {
+		err := healthy.Run(ctx)
+		if err == nil {
+			return nil
+		}
+		h, connecting := a.host(ih.Name)
+		if connecting != nil {
+			return connecting
+		}
+		deaths, counting := kube.KubeletDeaths(ctx, h)
+		if counting == nil && deaths >= kubeletDeaths {
+			return phase.Final(&kube.KubeletError{Host: ih.Name, Deaths: deaths})
+		}
+		return errors.Join(err, counting)
+	}})
+}
+
 // mute is how long a learner that the others know by name may keep its client
 // port shut before it is helped.
 const mute = 500 * time.Millisecond
@@ -194,8 +226,10 @@ func (a *apply) awaitLearner(ctx context.Context, ih inventory.Host, id etcd.Mem
 		return err
 	}
 	phase.Say(ctx, "the learner missed the answer to its own announcement; restarting its etcd")
+	// Only a help: without it the learner serves some seconds later, and a host
+	// that is out of reach for a while must not cost the join.
 	if _, err := h.Run(ctx, host.Command{Argv: []string{"sh", "-c", endEtcdScript}}); err != nil {
-		return err
+		phase.Say(ctx, "its etcd was not restarted: "+err.Error())
 	}
 	return phase.Wait(ctx, serves)
 }
@@ -212,6 +246,9 @@ exit 0
 // is proven anew.
 func (a *apply) promote(ctx context.Context, ih inventory.Host, id etcd.MemberID) error {
 	phase.Say(ctx, fmt.Sprintf("learner %s gets its vote when it has caught up", id))
+	if err := a.awaitKubelet(ctx, ih); err != nil {
+		return err
+	}
 	if err := a.awaitLearner(ctx, ih, id); err != nil {
 		return err
 	}

@@ -14,6 +14,8 @@ import (
 	"github.com/ha-install/ha-install/inventory"
 	"github.com/ha-install/ha-install/provision/etcd"
 	"github.com/ha-install/ha-install/provision/kube"
+	"github.com/ha-install/ha-install/provision/phase"
+	"github.com/ha-install/ha-install/test/kubeapi"
 	"github.com/ha-install/ha-install/test/sim"
 )
 
@@ -158,6 +160,61 @@ func TestJoinThatFailsTakesItsLearnerBack(t *testing.T) {
 	if bad := append(w.Broken(), w.Lost()...); len(bad) > 0 {
 		t.Errorf("%q", bad)
 	}
+}
+
+// Fault 22: the kubelet of a joiner never starts.
+func TestKubeletThatNeverStartsCostsOnlyItsOwnJoin(t *testing.T) {
+	t.Parallel()
+	c, dirs := testCluster(t), baseDirs(t)
+	w := newWorld(t, c)
+	w.Host("cp-3").KubeletDies = 7
+	_, err := applyAll(context.Background(), w, c, dirs[0], nil, nil)
+	var dead *kube.KubeletError
+	if !errors.As(err, &dead) || dead.Host != "cp-3" || dead.Deaths != 7 {
+		t.Errorf("error %v", err)
+	}
+	if votes := w.Votes(); !slices.Equal(votes, []string{"cp-1 voter", "cp-2 voter"}) {
+		t.Errorf("members %q: want the voters of before and no learner", votes)
+	}
+	w.Host("cp-3").KubeletDies = 0
+	running(t, w, withoutCA(c), dirs[1])
+	if votes := w.Votes(); len(votes) != 3 || votes[2] != "cp-3 voter" {
+		t.Errorf("members %q", votes)
+	}
+	if bad := append(w.Broken(), w.Lost()...); len(bad) > 0 {
+		t.Errorf("%q", bad)
+	}
+}
+
+// Fault 20: nobody is left to approve a newcomer.
+func TestNobodyJoinsWhileAComponentIsDeadEverywhere(t *testing.T) {
+	t.Parallel()
+	c, dirs := testCluster(t), baseDirs(t)
+	more := testCluster(t)
+	more.Spec.Hosts = append(more.Spec.Hosts, inventory.Host{Name: "w-2", Address: "198.51.100.42", InternalAddress: "198.51.100.42", Role: inventory.RoleWorker})
+	w := newWorld(t, more)
+	running(t, w, c, dirs[0])
+	lease := func(renewed string) {
+		w.API.Set("leases", "kube-system", "kube-scheduler", kubeapi.Object{"spec": kubeapi.Object{"holderIdentity": "cp-1_x", "renewTime": renewed}})
+	}
+	lease("2020-01-01T00:00:00.000000Z")
+	before := len(w.Host("w-2").Files)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	_, err := applyAll(ctx, w, withoutCA(more), dirs[1], nil, func(e phase.Event) {
+		if e.Kind == phase.Waiting && strings.Contains(e.Message, "kube-scheduler: last leader cp-1") {
+			cancel() // no need to sit out the whole takeover
+		}
+	})
+	var unled *UnledError
+	if !errors.As(err, &unled) || !strings.Contains(err.Error(), "kube-scheduler: last leader cp-1") {
+		t.Errorf("error %v", err)
+	}
+	if now := len(w.Host("w-2").Files); now != before {
+		t.Errorf("w-2 had %d files, now %d: want it untouched", before, now)
+	}
+	lease("2999-01-01T00:00:00.000000Z")
+	running(t, w, withoutCA(more), dirs[1])
 }
 
 func TestInitThatFailsIsRunAgain(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"strings"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -183,7 +184,7 @@ func noOrphans(c *inventory.Cluster, facts map[string]hostFacts, b beginning) er
 // whole, that its members are on hosts of the inventory, and that the
 // inventory changes nothing that apply cannot change.
 func (a *apply) agree() phase.Phase {
-	return phase.Phase{Name: "agree", Gate: []phase.Check{
+	p := phase.Phase{Name: "agree", Gate: []phase.Check{
 		a.quorumWithin("before any change"),
 		{Name: "the cluster's settings", Run: func(ctx context.Context) error {
 			client, err := a.anyAPI(ctx)
@@ -201,7 +202,40 @@ func (a *apply) agree() phase.Phase {
 			return phase.Final(sameSettings([]byte(cm.Data[configMapKey]), wanted))
 		}},
 	}}
+	if _, bare := a.divide(a.Cluster.Nodes()); len(bare) > 0 {
+		p.Gate = append(p.Gate, a.ledBeforeJoin())
+	}
+	return p
 }
+
+// takeover is how long a component whose leader has died may go without one:
+// the lease runs for 15 s.
+const takeover = 25 * time.Second
+
+// ledBeforeJoin refuses newcomers while all controller-managers or all
+// schedulers are dead: their Nodes would be approved by nobody.
+func (a *apply) ledBeforeJoin() phase.Check {
+	led := a.leaders()
+	return phase.Check{Name: led.Name, Run: func(ctx context.Context) error {
+		waiting, cancel := context.WithTimeout(ctx, takeover)
+		defer cancel()
+		if err := phase.Wait(waiting, led); err != nil {
+			return phase.Final(&UnledError{err})
+		}
+		return nil
+	}}
+}
+
+// UnledError is a cluster in which every controller-manager or every
+// scheduler is dead.
+type UnledError struct{ Err error }
+
+func (e *UnledError) Error() string {
+	return "no host can join: a component of the control plane runs on no master\nwhy: " + e.Err.Error() +
+		"\nrun: ha-install status, which shows the component on each master"
+}
+
+func (e *UnledError) Unwrap() error { return e.Err }
 
 // fixed are the settings of a cluster that every certificate, kubeconfig and
 // Service in it depends on.

@@ -143,11 +143,12 @@ func (c *Client) Leaders(ctx context.Context) ([]Leader, error) {
 		if err != nil {
 			return leaders, fmt.Errorf("%s: %w", component, err)
 		}
-		if lease.Spec.HolderIdentity == nil || lease.Spec.RenewTime == nil {
+		holder := lease.Spec.HolderIdentity
+		if holder == nil || *holder == "" || lease.Spec.RenewTime == nil { // client-go gives a lease back by emptying it
 			return leaders, fmt.Errorf("%s: nobody leads", component)
 		}
 		l := Leader{Component: component, Age: units.Seconds(time.Since(lease.Spec.RenewTime.Time))}
-		l.Node, _, _ = strings.Cut(*lease.Spec.HolderIdentity, "_")
+		l.Node, _, _ = strings.Cut(*holder, "_")
 		leaders = append(leaders, l)
 		if l.Age.Duration() > leaseStale {
 			return leaders, fmt.Errorf("%s: last leader %s has not renewed for %s", component, l.Node, l.Age.Duration().Round(time.Second))

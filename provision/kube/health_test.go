@@ -117,11 +117,8 @@ func TestNodesThatLackANetwork(t *testing.T) {
 }
 
 func setLease(api *kubeapi.Server, component, holder string, age time.Duration) {
-	l := coordinationv1.Lease{}
-	if holder != "" {
-		at := metav1.NewMicroTime(time.Now().Add(-age))
-		l.Spec.HolderIdentity, l.Spec.RenewTime = &holder, &at
-	}
+	at := metav1.NewMicroTime(time.Now().Add(-age))
+	l := coordinationv1.Lease{Spec: coordinationv1.LeaseSpec{HolderIdentity: &holder, RenewTime: &at}}
 	api.Set("leases", "kube-system", component, l)
 }
 

@@ -55,6 +55,9 @@ type Host struct {
 	Filled int
 	// StepFails makes the step of that ID end with code 1, its work half done.
 	StepFails string
+	// KubeletDies is how often systemd has started a kubelet anew that does not
+	// start; 0 for one that does.
+	KubeletDies int
 
 	// Epoch is what the lock's fence on the host says; Journals are the lines
 	// that operations noted, by their IDs.
