@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 
 	"github.com/ha-install/ha-install/test/lab"
 )
@@ -34,7 +35,31 @@ func (i *Injector) Cut(ctx context.Context, a, b string, port int) (Undo, error)
 // CutOneWay is Cut for what one host sends to the other; the other's packets
 // still arrive.
 func (i *Injector) CutOneWay(ctx context.Context, from, to string, port int) (Undo, error) {
-	rules, at, err := i.cutRules(from, to, port)
+	return i.drop(ctx, from, to, port)
+}
+
+// Lose drops that share (0.3: 30 %) of what two hosts send each other over any
+// port, each packet by its own throw of the dice and each way by itself.
+func (i *Injector) Lose(ctx context.Context, a, b string, share float64) (Undo, error) {
+	if share <= 0 || share >= 1 {
+		return nil, fmt.Errorf("lose packets between %s and %s: a share of %g is not between 0 and 1", a, b, share)
+	}
+	dice := []string{"-m", "statistic", "--mode", "random", "--probability", strconv.FormatFloat(share, 'f', 3, 64)}
+	undoAB, err := i.drop(ctx, a, b, 0, dice...)
+	if err != nil {
+		return nil, err
+	}
+	undoBA, err := i.drop(ctx, b, a, 0, dice...)
+	if err != nil {
+		return nil, errors.Join(err, undoAB(ctx))
+	}
+	return func(ctx context.Context) error { return errors.Join(undoAB(ctx), undoBA(ctx)) }, nil
+}
+
+// drop makes the rules that drop what one host sends to the other, where all
+// the matches hold.
+func (i *Injector) drop(ctx context.Context, from, to string, port int, matches ...string) (Undo, error) {
+	rules, at, err := i.cutRules(from, to, port, matches)
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +78,7 @@ func (i *Injector) CutOneWay(ctx context.Context, from, to string, port int) (Un
 // cutRules returns the rules and the host that they belong to: the receiver,
 // which sees the sender's address whatever address (the VIP, say) it was sent
 // to; or the sender, where the receiver is the operator's machine.
-func (i *Injector) cutRules(from, to string, port int) (rules [][]string, at string, err error) {
+func (i *Injector) cutRules(from, to string, port int, matches []string) (rules [][]string, at string, err error) {
 	at, match, peer := to, "-s", from
 	if to == Operator {
 		at, match, peer = from, "-d", to
@@ -70,11 +95,12 @@ func (i *Injector) cutRules(from, to string, port int) (rules [][]string, at str
 		address = h.Address
 	}
 	base := []string{chain, match, address}
+	drop := append(slices.Clone(matches), "-j", "DROP")
 	if port == 0 {
-		return [][]string{append(base, "-j", "DROP")}, at, nil
+		return [][]string{append(base, drop...)}, at, nil
 	}
 	for _, side := range []string{"--dport", "--sport"} {
-		rules = append(rules, append(slices.Clone(base), "-p", "tcp", side, formatPort(port), "-j", "DROP"))
+		rules = append(rules, slices.Concat(base, []string{"-p", "tcp", side, formatPort(port)}, drop))
 	}
 	return rules, at, nil
 }

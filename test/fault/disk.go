@@ -46,6 +46,23 @@ func (i *Injector) Shrink(ctx context.Context, host, dir string, size int64) (Un
 	return undo, nil
 }
 
+// ReadOnly makes a directory read-only, as a kernel does with a file system
+// that has had an error: everything in it can be read, nothing written. What
+// Shrink says of open files holds here, too. Undo makes it writable again.
+func (i *Injector) ReadOnly(ctx context.Context, host, dir string) (Undo, error) {
+	undo, err := i.Shrink(ctx, host, dir, readOnlySize)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := i.lab.Exec(ctx, host, "mount", "--options", "remount,ro", path.Clean(dir)); err != nil {
+		return nil, errors.Join(fmt.Errorf("make %s read-only: %w", dir, err), undo(ctx))
+	}
+	return undo, nil
+}
+
+// readOnlySize is enough for a copy of any directory of configuration.
+const readOnlySize = 64 << 20
+
 // Fill takes all the space of a directory that Shrink has made small, but for
 // the bytes to leave free. Undo gives it back.
 func (i *Injector) Fill(ctx context.Context, host, dir string, leave int64) (Undo, error) {

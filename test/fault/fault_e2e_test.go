@@ -113,6 +113,40 @@ func TestOperatorCanBeCutOffFromSSH(t *testing.T) {
 	wantLogin(t, hostA)
 }
 
+func TestLoseDropsSomeOfThePacketsAndUndoHeals(t *testing.T) {
+	undo := must(inject.Lose(t.Context(), hostA, hostB, 0.5))(t)
+	const sent = 60
+	answered := exec1(t, hostA, "sh", "-c", fmt.Sprintf("ping -q -c %d -i 0.02 -W 1 %s | grep -o '[0-9]* received' || true", sent, address(t, hostB)))
+	var n int
+	if _, err := fmt.Sscan(answered, &n); err != nil {
+		t.Fatalf("ping said %q: %v", answered, err)
+	}
+	if n == 0 || n > sent/2 { // a quarter of the round trips is left
+		t.Errorf("%d of %d pings were answered, want some of them", n, sent)
+	}
+	undoNow(t, undo)
+	wantPing(t, hostA, hostB, true)
+	undoNow(t, undo)
+	if _, err := inject.Lose(t.Context(), hostA, hostB, 1); err == nil {
+		t.Errorf("Lose took a share of 1: that is a cut")
+	}
+}
+
+func TestReadOnlyKeepsWhatIsThereAndTakesNothing(t *testing.T) {
+	const dir = "/var/lib/frozen"
+	exec1(t, hostA, "sh", "-c", "mkdir -p "+dir+" && echo precious >"+dir+"/file")
+	undo := must(inject.ReadOnly(t.Context(), hostA, dir))(t)
+	if got := exec1(t, hostA, "cat", dir+"/file"); got != "precious" {
+		t.Errorf("the read-only file system holds %q, want a copy of what it hides", got)
+	}
+	if _, err := theLab.Exec(t.Context(), hostA, "touch", dir+"/more"); err == nil || !strings.Contains(err.Error(), "Read-only file system") {
+		t.Errorf("touch: %v, want it refused", err)
+	}
+	undoNow(t, undo)
+	exec1(t, hostA, "touch", dir+"/more")
+	undoNow(t, undo)
+}
+
 func TestShrinkAndFillLeaveNoSpaceAndUndoRestores(t *testing.T) {
 	const dir = "/var/lib/victim"
 	exec1(t, hostA, "sh", "-c", "mkdir -p "+dir+" && echo precious >"+dir+"/file")
