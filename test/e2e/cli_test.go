@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -25,6 +26,7 @@ type result struct {
 	stdout string
 	stderr string
 	took   time.Duration
+	at     []time.Duration // when each line of stdout came
 }
 
 // ha runs the program to its end.
@@ -36,6 +38,21 @@ func ha(t *testing.T, args ...string) result {
 // haWatched runs the program and hands on each line of its standard output as
 // it comes; when the function returns true, the program is killed at once.
 func haWatched(t *testing.T, kill func(line string) bool, args ...string) result {
+	t.Helper()
+	return haActing(t, func(line string, program *os.Process) {
+		if kill != nil && kill(line) {
+			kill = nil
+			if err := program.Kill(); err != nil {
+				t.Error(err)
+			}
+		}
+	}, args...)
+}
+
+// haActing runs the program and calls the function for each line of its
+// standard output as it comes. While the function acts, no line is read; the
+// program goes on.
+func haActing(t *testing.T, act func(line string, program *os.Process), args ...string) result {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), cliLimit)
 	defer cancel()
@@ -51,20 +68,19 @@ func haWatched(t *testing.T, kill func(line string) bool, args ...string) result
 		t.Fatal(err)
 	}
 	lines := bufio.NewReader(io.TeeReader(pipe, &stdout))
+	var at []time.Duration
 	for {
 		line, err := lines.ReadString('\n')
-		if kill != nil && line != "" && kill(line) {
-			kill = nil
-			if err := cmd.Process.Kill(); err != nil {
-				t.Error(err)
-			}
+		at = append(at, time.Since(began))
+		if line != "" {
+			act(line, cmd.Process)
 		}
 		if err != nil {
 			break
 		}
 	}
 	err = cmd.Wait()
-	r := result{args: args, stdout: stdout.String(), stderr: stderr.String(), took: time.Since(began)}
+	r := result{args: args, stdout: stdout.String(), stderr: stderr.String(), took: time.Since(began), at: at}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		r.code = exit.ExitCode()
@@ -151,12 +167,14 @@ type status struct {
 		Backends []string
 		Error    string
 	}
-	Hosts []struct {
-		Name, Role, SSH, APIServer, Kubelet, Node string
-		Pods                                      map[string]string
-		HoldsVIP                                  bool
-	}
+	Hosts   []hostStatus
 	Leaders []struct{ Component, Node string }
+}
+
+type hostStatus struct {
+	Name, Role, SSH, APIServer, Kubelet, Node string
+	Pods                                      map[string]string
+	HoldsVIP                                  bool
 }
 
 func statusOf(t *testing.T, inventory string) (status, result) {

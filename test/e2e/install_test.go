@@ -43,15 +43,20 @@ func install(t *testing.T) {
 	t.Run("CA set", func(t *testing.T) { wantEqualCA(t, masters) })
 	t.Run("encryption at rest", wantEncryption)
 	t.Run("no secret was shown", func(t *testing.T) { wantNothingShown(t, w, r) })
+	undisturbed.run, undisturbed.state = r, lasting(t)
 }
 
 // etcdctl asks the member on a host with the host's own certificate.
 func etcdctl(t *testing.T, host string, args ...string) string {
 	t.Helper()
+	return onHost(t, host, etcdctlArgs(args...)...)
+}
+
+func etcdctlArgs(args ...string) []string {
 	const pki = "/etc/kubernetes/pki/etcd/"
 	argv := []string{"etcdctl", "--endpoints", "https://127.0.0.1:2379", "--cacert", pki + "ca.crt",
 		"--cert", pki + "healthcheck-client.crt", "--key", pki + "healthcheck-client.key"}
-	return onHost(t, host, append(argv, args...)...)
+	return append(argv, args...)
 }
 
 // kubectl runs on a master with the administrator's own credentials.

@@ -28,14 +28,16 @@ func refusals(t *testing.T) {
 		run  func(*testing.T)
 	}{
 		{"many errors in the inventory: all with their lines, no host asked", refuseInventory},
-		{"a host shows another key than the known one", refuseChangedKey},
-		{"the key of a host is not known", refuseUnknownKey},
+		{"fault 17: a host shows another key than the known one", refuseChangedKey},
+		{"fault 17: the key of a host is not known", refuseUnknownKey},
 		{"a host is off", refuseUnreachable},
-		{"sudo asks for a password", refuseSudoPassword},
-		{"sudo is denied", refuseSudoDenied},
-		{"a host has files of another cluster", refuseForeignFiles},
+		{"fault 32: sudo asks for a password", refuseSudoPassword},
+		{"fault 32: sudo is denied", refuseSudoDenied},
+		{"fault 30: a host has files of another cluster", refuseForeignFiles},
 		{"a host belongs to another cluster of ours", refuseForeignMarker},
-		{"a disk is full", refuseFullDisk},
+		{"fault 15: a disk is full", refuseFullDisk},
+		{"fault 31: two hosts have the same machine ID", refuseSameMachine},
+		{"fault 19: a clock is off", refuseClock},
 	}
 	for _, row := range rows {
 		t.Run(row.name, row.run)
@@ -220,4 +222,32 @@ func refuseFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused(t, writeInventory(t, nil, nil), 4, "cp-3", "/var/lib/containerd", "free")
+}
+
+func refuseSameMachine(t *testing.T) {
+	id := onHost(t, "cp-1", "cat", "/etc/machine-id")
+	withFile(t, "cp-3", "/etc/machine-id", id)
+	refused(t, writeInventory(t, nil, nil), 4, "cp-1", "cp-3", "/etc/machine-id", id)
+}
+
+// refuseClock has the clock of one host be wrong by more and more: at 10 s
+// preflight warns, from a minute on it refuses. All hosts share the clock of
+// one machine, so a script stands before the host's own date.
+func refuseClock(t *testing.T) {
+	const shim = "/usr/local/bin/date"
+	wrong := func(seconds string) {
+		onHost(t, "cp-2", "sh", "-c", `printf '#!/bin/sh\nexec /usr/bin/date --date="%s seconds" "$@"\n' "$1" >"$2" && chmod 755 "$2"`, "sh", seconds, shim)
+	}
+	t.Cleanup(func() { onHost(t, "cp-2", "rm", "-f", shim) })
+	path := writeInventory(t, nil, nil)
+	wrong("10")
+	r := ha(t, "preflight", path)
+	r.want(t, 0)
+	if !strings.Contains(r.stdout, "Clock") || !strings.Contains(r.stdout, "+10.") && !strings.Contains(r.stdout, "+9.9") {
+		t.Errorf("no warning of a clock that is 10 s fast:\n%s", r.stdout)
+	}
+	wrong("-360")
+	refused(t, path, 4, "cp-2", "Clock: -3")
+	wrong("7200")
+	refused(t, path, 4, "cp-2", "Clock: +7")
 }

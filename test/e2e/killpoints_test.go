@@ -1,0 +1,124 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+)
+
+// killPoint is where a run is killed: at the end of a phase, or some time
+// after its beginning.
+type killPoint struct {
+	phase, host string
+	inside      bool
+	after       time.Duration // inside: since the phase began
+}
+
+func (p killPoint) String() string {
+	name := p.phase
+	if p.host != "" {
+		name = p.host + ": " + p.phase
+	}
+	if p.inside {
+		return fmt.Sprintf("%s after it began %s", p.after.Round(time.Millisecond), name)
+	}
+	return "at the end of " + name
+}
+
+// hit says whether a line of events is the point; for one inside a phase it
+// waits for the moment.
+func (p killPoint) hit(line string) bool {
+	var e event
+	if json.Unmarshal([]byte(line), &e) != nil || e.Phase != p.phase || e.Host != p.host {
+		return false
+	}
+	if p.inside && e.Kind == "started" {
+		time.Sleep(p.after)
+		return true
+	}
+	return !p.inside && ended(e)
+}
+
+func ended(e event) bool { return e.Kind == "finished" || e.Kind == "skipped" }
+
+// span is one phase of an undisturbed run.
+type span struct {
+	phase, host string
+	took        time.Duration
+}
+
+// spansOf lists the phases of a run in the order in which they ended.
+func spansOf(t *testing.T, r result) []span {
+	t.Helper()
+	began := map[[2]string]time.Duration{}
+	var spans []span
+	for n, e := range r.events(t) {
+		key := [2]string{e.Phase, e.Host}
+		if e.Kind == "started" {
+			began[key] = r.at[n]
+		} else if ended(e) {
+			spans = append(spans, span{e.Phase, e.Host, r.at[n] - began[key]})
+		}
+	}
+	return spans
+}
+
+// killPoints derives from an undisturbed run where the runs of a chain are to
+// be killed, in order: at every boundary between phases (of a phase that runs
+// on many hosts at once, when one host has ended and others have not, or as
+// the last one ends).
+func killPoints(spans []span, random *rand.Rand) []killPoint {
+	var points []killPoint
+	for len(spans) > 0 {
+		n := 1
+		for n < len(spans) && spans[n].phase == spans[0].phase {
+			n++
+		}
+		one := spans[random.IntN(n)]
+		points = append(points, killPoint{phase: one.phase, host: one.host})
+		spans = spans[n:]
+	}
+	return points
+}
+
+// killsInside picks moments inside phases, each phase as likely as it is long,
+// and puts them before the end of the same phase.
+func killsInside(points []killPoint, spans []span, random *rand.Rand, count int) []killPoint {
+	var whole time.Duration
+	for _, s := range spans {
+		whole += s.took
+	}
+	for range count {
+		at := time.Duration(random.Int64N(int64(whole)))
+		i := 0
+		for ; at >= spans[i].took; i++ {
+			at -= spans[i].took
+		}
+		p := killPoint{phase: spans[i].phase, host: spans[i].host, inside: true, after: at}
+		where := slices.IndexFunc(points, func(q killPoint) bool { return q.phase == p.phase })
+		points = slices.Insert(points, where, p)
+	}
+	return points
+}
+
+// seeded is the source of what a test leaves to chance; its seed is logged,
+// and HA_INSTALL_E2E_SEED brings a run back.
+func seeded(t *testing.T) *rand.Rand {
+	t.Helper()
+	seed := uint64(time.Now().UnixNano())
+	if text := os.Getenv("HA_INSTALL_E2E_SEED"); text != "" {
+		var err error
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatalf("HA_INSTALL_E2E_SEED: %v", err)
+		}
+	}
+	t.Logf("HA_INSTALL_E2E_SEED=%d", seed)
+	return rand.New(rand.NewPCG(seed, 0))
+}
