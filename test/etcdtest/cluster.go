@@ -122,6 +122,10 @@ func (m *Member) Restart() error { return m.start() }
 // Stop ends the member abruptly enough: its ports refuse afterwards.
 func (m *Member) Stop() {
 	if m.etcd != nil {
+		// A member that is killed takes its connections with it. In process it
+		// does not, and panics when it is asked for its status half closed.
+		m.c.Net.end(m, true)
+		<-time.After(50 * time.Millisecond)
 		m.etcd.Server.HardStop() // no leadership transfer: as a killed process
 		m.etcd.Close()
 		m.etcd = nil
@@ -132,6 +136,7 @@ func (m *Member) Stop() {
 func (m *Member) ID() etcd.MemberID { return etcd.MemberID(m.etcd.Server.MemberID()) }
 
 func (m *Member) start() error {
+	m.c.Net.end(m, false)
 	cfg := embed.NewConfig()
 	cfg.Name, cfg.Dir = m.Name, m.Dir
 	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = urls(m.PeerURL), urls(m.PeerURL)

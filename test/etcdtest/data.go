@@ -89,3 +89,27 @@ func (c *Cluster) tamper(t testing.TB, m *Member, from, to string) {
 		t.Fatal(err)
 	}
 }
+
+// makeRoom does what the remedy for a NOSPACE alarm says: compact, defragment
+// each member, disarm.
+func (c *Cluster) makeRoom(t testing.TB) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	cl := c.client(t)
+	last, err := cl.Get(ctx, "/registry/fill")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := cl.Compact(ctx, last.Header.Revision, clientv3.WithCompactPhysical()); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range c.Members {
+		if _, err := cl.Defragment(ctx, m.ClientURL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := cl.AlarmDisarm(ctx, &clientv3.AlarmMember{}); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -40,7 +40,9 @@ func eventually(t *testing.T, m *etcd.Members, within time.Duration, what string
 	}
 }
 
-func TestMembersDieOneByOne(t *testing.T) {
+// Etcd is killed on one master, then on a second one: steps that would cost
+// another vote are refused with the numbers.
+func TestFault4EtcdKilled(t *testing.T) {
 	t.Parallel()
 	c := Start(t, 3)
 	m := c.Connect()
@@ -74,7 +76,7 @@ func TestMembersDieOneByOne(t *testing.T) {
 	}
 }
 
-func TestHungMemberIsFoundAndDelaysNobody(t *testing.T) {
+func TestFault23HungMemberIsFoundAndDelaysNobody(t *testing.T) {
 	t.Parallel()
 	c := Start(t, 3)
 	m := c.Connect()
@@ -167,7 +169,7 @@ func TestAnotherClusterOnAHostIsSplit(t *testing.T) {
 	t.Log(err)
 }
 
-func TestNoSpaceAlarmIsAttributed(t *testing.T) {
+func TestFault24NoSpaceAlarm(t *testing.T) {
 	t.Parallel()
 	c := Start(t, 3, WithQuota(2<<20))
 	m := c.Connect()
@@ -184,13 +186,28 @@ func TestNoSpaceAlarmIsAttributed(t *testing.T) {
 			t.Errorf("the alarm of %s is on %+v", a.Member, r)
 		}
 	}
-	restart := etcd.Operation{Kind: etcd.OpRestart, PeerURL: c.Member("cp-2").PeerURL}
-	if d := etcd.Project(v, restart); d.Allowed {
-		t.Errorf("restart allowed under an alarm: %+v", d)
+	one := v.Alarms[0].Member
+	bearer, _ := v.Find(one, "")
+	for _, op := range []etcd.Operation{
+		{Kind: etcd.OpRestart, PeerURL: c.Member("cp-2").PeerURL},
+		{Kind: etcd.OpAddLearner, Host: "cp-4", PeerURL: "https://127.0.0.1:1", HostEmpty: true},
+		{Kind: etcd.OpRemoveLive, PeerURL: c.Member("cp-3").PeerURL},
+	} {
+		err := etcd.Project(v, op).Err(v)
+		if err == nil || !strings.Contains(err.Error(), "alarm") || !strings.Contains(err.Error(), "etcdctl alarm disarm") {
+			t.Errorf("%s under an alarm: %v", op, err)
+		}
+	}
+	if all := strings.Join(append(v.Warnings, v.Reasons...), "\n"); !strings.Contains(all, bearer.Name) || !strings.Contains(all, "NOSPACE alarm of member "+one.String()) {
+		t.Errorf("%s (%s) is not named:\n%s", bearer.Name, one, all)
+	}
+	c.makeRoom(t)
+	if now := c.Ready(m); now.State != etcd.Pass || len(now.Alarms) != 0 {
+		t.Errorf("after the remedy that was shown: %s, alarms %v", now.State, now.Alarms)
 	}
 }
 
-func TestDivergedDataIsSplit(t *testing.T) {
+func TestFault25DivergedData(t *testing.T) {
 	t.Parallel()
 	c := Start(t, 3)
 	m := c.Connect()
@@ -208,4 +225,18 @@ func TestDivergedDataIsSplit(t *testing.T) {
 		t.Fatalf("%s: %v", v.State, err)
 	}
 	t.Log(err)
+	if text := err.Error(); !strings.Contains(text, "cp-2") || strings.Contains(text, "cp-1") || strings.Contains(text, "cp-3") {
+		t.Errorf("the odd one is not the one that is named: %s", text)
+	}
+	for _, d := range etcd.Projections(v) {
+		d.Op.Force = true
+		if forced := etcd.Project(v, d.Op); d.Allowed || forced.Allowed || !forced.Definite {
+			t.Errorf("%s: allowed %t, forced %t, definite %t", d.Op, d.Allowed, forced.Allowed, forced.Definite)
+		}
+	}
+	// A gate that compares data does not pass, and does not wait either.
+	began := time.Now()
+	if _, err := m.Gate(bg, etcd.Want{Hash: true}, time.Minute); err == nil || time.Since(began) > 20*time.Second {
+		t.Errorf("the gate after %s: %v", time.Since(began), err)
+	}
 }

@@ -3,13 +3,16 @@ package etcdtest
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"net"
 	"os"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 )
 
 // Network is what Members dial through. A test can take a host's connection
@@ -18,10 +21,24 @@ type Network struct {
 	mu     sync.Mutex
 	down   map[string]bool          // vantage points whose SSH fails
 	frozen map[string]chan struct{} // by address; closed when it thaws
+	loss   float64
+	ended  map[string]bool // addresses whose member has stopped
+	open   map[*freezable]bool
+}
+
+// retransmission is what a lost packet costs: TCP's shortest wait for an answer.
+const retransmission = 200 * time.Millisecond
+
+// Lose makes that part of what members answer come a retransmission late, or
+// two when that is lost too, and so on.
+func (n *Network) Lose(part float64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.loss = part
 }
 
 func newNetwork() *Network {
-	return &Network{down: map[string]bool{}, frozen: map[string]chan struct{}{}}
+	return &Network{down: map[string]bool{}, frozen: map[string]chan struct{}{}, ended: map[string]bool{}, open: map[*freezable]bool{}}
 }
 
 // SSHDown makes every dial from the host fail, or work again.
@@ -36,6 +53,22 @@ func (n *Network) Freeze(m *Member) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.frozen[address(m)] = make(chan struct{})
+}
+
+// end drops a member's connections and refuses new ones, or accepts them again.
+func (n *Network) end(m *Member, ended bool) {
+	n.mu.Lock()
+	var drop []*freezable
+	n.ended[address(m)] = ended
+	for f := range n.open {
+		if ended && f.addr == address(m) {
+			drop = append(drop, f)
+		}
+	}
+	n.mu.Unlock()
+	for _, f := range drop {
+		f.Close()
+	}
 }
 
 // Thaw lets a frozen member answer again.
@@ -53,8 +86,11 @@ func address(m *Member) string { return strings.TrimPrefix(m.ClientURL, "https:/
 func (n *Network) dialer(via string) func(context.Context, string, string) (net.Conn, error) {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		n.mu.Lock()
-		down := n.down[via]
+		down, ended := n.down[via], n.ended[addr]
 		n.mu.Unlock()
+		if ended {
+			return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ECONNREFUSED}
+		}
 		if down {
 			return nil, errors.New("dial tcp: no route to host")
 		}
@@ -63,7 +99,11 @@ func (n *Network) dialer(via string) func(context.Context, string, string) (net.
 		if err != nil {
 			return nil, err
 		}
-		return &freezable{Conn: c, n: n, addr: addr, closed: make(chan struct{})}, nil
+		f := &freezable{Conn: c, n: n, addr: addr, closed: make(chan struct{})}
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.open[f] = true
+		return f, nil
 	}
 }
 
@@ -79,8 +119,15 @@ type freezable struct {
 func (f *freezable) Read(b []byte) (int, error) {
 	n, err := f.Conn.Read(b)
 	f.n.mu.Lock()
-	ice := f.n.frozen[f.addr]
+	ice, loss := f.n.frozen[f.addr], f.n.loss
 	f.n.mu.Unlock()
+	for loss > 0 && rand.Float64() < loss {
+		select {
+		case <-time.After(retransmission):
+		case <-f.closed:
+			return 0, net.ErrClosed
+		}
+	}
 	if ice != nil {
 		select {
 		case <-ice:
@@ -92,7 +139,12 @@ func (f *freezable) Read(b []byte) (int, error) {
 }
 
 func (f *freezable) Close() error {
-	f.once.Do(func() { close(f.closed) })
+	f.once.Do(func() {
+		close(f.closed)
+		f.n.mu.Lock()
+		defer f.n.mu.Unlock()
+		delete(f.n.open, f)
+	})
 	return f.Conn.Close()
 }
 
