@@ -153,14 +153,23 @@ func (r result) changed(t *testing.T) int {
 
 // status is what the tests read of `status -o json`.
 type status struct {
+	Schema      int
+	TookSeconds float64
+	State       string
+	Problems    []string
+	Changes     []struct{ What, From, To string }
+	Operations  []struct {
+		Op      struct{ Kind, Host string }
+		Allowed bool
+	}
 	Quorum struct {
 		State     string
 		ClusterID string
 		Leader    string
 		Numbers   struct{ Voters, Quorum, Healthy, CanLose, Learners, Unnamed int }
 		Members   []struct {
-			ID, Name, Role, State string
-			Healthy               bool
+			ID, Name, Role, State, Why string
+			Healthy                    bool
 		}
 	}
 	Endpoint struct {
@@ -173,6 +182,7 @@ type status struct {
 
 type hostStatus struct {
 	Name, Role, SSH, APIServer, Kubelet, Node string
+	ControllerManager, Scheduler              string
 	Pods                                      map[string]string
 	HoldsVIP                                  bool
 }
