@@ -27,6 +27,7 @@ const glanceScript = `LC_ALL=C
 export LC_ALL
 echo "clock_begin=$(date +%s.%N)"
 echo "boot=$(cat /proc/sys/kernel/random/boot_id)"
+echo "init=$(cat /proc/1/stat)"
 read -r up rest </proc/uptime && echo "uptime=$up"
 for arg; do
 	path=${arg#*=}
@@ -106,6 +107,7 @@ func look(ctx context.Context, h host.Reader, role inventory.Role) (glance, erro
 func parseGlance(out []byte, sent, received time.Time) (glance, error) {
 	g := glance{pem: map[string][]byte{}}
 	var begin, end time.Time
+	var began time.Duration
 	var file string
 	for line := range bytes.Lines(out) {
 		text := strings.TrimSpace(string(line))
@@ -120,6 +122,8 @@ func parseGlance(out []byte, sent, received time.Time) (glance, error) {
 			end, err = parseStamp(value)
 		case key == "boot":
 			g.bootID = value
+		case key == "init":
+			began, err = initBegan(value)
 		case key == "uptime":
 			g.uptime, err = time.ParseDuration(value + "s")
 		case key == "cert":
@@ -137,6 +141,10 @@ func parseGlance(out []byte, sent, received time.Time) (glance, error) {
 	// NTP's arithmetic: four stamps, the host's two in the middle.
 	g.offset = (begin.Sub(sent) + end.Sub(received)) / 2
 	g.offsetWithin = max((received.Sub(sent)-end.Sub(begin))/2, 0)
+	// Container hosts share the kernel's boot ID and uptime; when their init
+	// began tells their boots apart.
+	g.bootID += "." + strconv.FormatInt(int64(began/tick), 10)
+	g.uptime -= began
 	delete(g.pem, "")
 	rows, _ := pki.Expiry(g.pem) // a file without any shows in the checks that use it
 	for _, c := range rows {
@@ -145,7 +153,20 @@ func parseGlance(out []byte, sent, received time.Time) (glance, error) {
 	return g, nil
 }
 
-var glanceKeys = map[string]bool{"clock_begin": true, "clock_end": true, "boot": true, "uptime": true, "cert": true, "disk": true}
+var glanceKeys = map[string]bool{"init": true, "clock_begin": true, "clock_end": true, "boot": true, "uptime": true, "cert": true, "disk": true}
+
+// tick is the unit of times in /proc, the same on all that Linux runs on.
+const tick = 10 * time.Millisecond
+
+// initBegan reads when process 1 began, after the kernel, from its stat file.
+func initBegan(stat string) (time.Duration, error) {
+	fields := strings.Fields(stat[strings.LastIndex(stat, ")")+1:]) // from the state, the third field, on
+	if len(fields) < 20 {
+		return 0, fmt.Errorf("%d fields", len(fields))
+	}
+	ticks, err := strconv.ParseInt(fields[19], 10, 64)
+	return time.Duration(ticks) * tick, err
+}
 
 func parseStamp(s string) (time.Time, error) {
 	f, err := strconv.ParseFloat(strings.TrimSuffix(s, ".%N"), 64) // a date without %N prints it as it is

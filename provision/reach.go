@@ -34,7 +34,8 @@ type dialled struct {
 // caller closes the Site; ctx has to outlive it.
 func ConnectSoon(ctx context.Context, c *inventory.Cluster, baseDir string, dial Dial) *Site {
 	s := newSite(c, baseDir)
-	s.dial, s.began = dial, time.Now()
+	began := time.Now()
+	s.dial, s.began = dial, began
 	s.pending = map[string]chan struct{}{}
 	for _, h := range c.Spec.Hosts {
 		s.pending[h.Name] = make(chan struct{})
@@ -44,7 +45,7 @@ func ConnectSoon(ctx context.Context, c *inventory.Cluster, baseDir string, dial
 	for _, h := range c.Spec.Hosts {
 		s.dialSoon(ctx, h, func(d dialled) { results <- d })
 	}
-	go s.settle(results, len(c.Spec.Hosts))
+	go s.settle(began, results, len(c.Spec.Hosts))
 	return s
 }
 
@@ -88,7 +89,7 @@ func (s *Site) release(name string) {
 }
 
 // settle gives up the wait for hosts that take much longer than the others.
-func (s *Site) settle(results <-chan dialled, total int) {
+func (s *Site) settle(began time.Time, results <-chan dialled, total int) {
 	timer := time.NewTimer(mostPatience)
 	defer timer.Stop()
 	connected := 0
@@ -99,7 +100,7 @@ func (s *Site) settle(results <-chan dialled, total int) {
 				connected++
 			}
 			if connected*2 >= total {
-				took := time.Since(s.began)
+				took := time.Since(began)
 				timer.Reset(min(max(leastPatience, 3*took), mostPatience) - took)
 			}
 		case <-timer.C:
@@ -107,7 +108,7 @@ func (s *Site) settle(results <-chan dialled, total int) {
 			defer s.mu.Unlock()
 			for name := range s.pending {
 				s.down[name] = &host.UnreachableError{Host: name, Address: s.address(name),
-					Err: fmt.Errorf("no SSH connection within %s", time.Since(s.began).Round(100*time.Millisecond))}
+					Err: fmt.Errorf("no SSH connection within %s", time.Since(began).Round(100*time.Millisecond))}
 				s.release(name)
 			}
 			return

@@ -309,7 +309,7 @@ func TestStatusOfARunningCluster(t *testing.T) {
 func wantFacts(t *testing.T, st Status) {
 	t.Helper()
 	for _, h := range st.Hosts {
-		if h.BootID != "boot-"+h.Name || h.Uptime.Duration() != 4242170*time.Millisecond || h.Clock == nil || len(h.Disks) == 0 || h.Disks[0].Used != 0.25 {
+		if h.BootID != "boot-"+h.Name+".1000" || h.Uptime.Duration() != 4242170*time.Millisecond || h.Clock == nil || len(h.Disks) == 0 || h.Disks[0].Used != 0.25 {
 			t.Errorf("%s: boot %q, up %s, clock %v, disks %v", h.Name, h.BootID, h.Uptime, h.Clock, h.Disks)
 		}
 		if h.Role != inventory.RoleControlPlane {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"path"
 	"sync"
@@ -198,8 +199,13 @@ func newAsker(c *inventory.Cluster, address string, seen map[string]*glance) (*a
 func (a *asker) from(ctx context.Context, name string, d kube.Dialer) *Vantage {
 	v := &Vantage{Host: name}
 	answered := map[string]bool{}
-	failures := 0
-	for range 4 * (len(a.byPrint) + a.unseen) {
+	failures, masters := 0, len(a.byPrint)+a.unseen
+	for i := range 4 * masters {
+		// Several that ask in step would meet the same backend of a round robin
+		// again and again.
+		if i >= masters && !stagger(ctx) {
+			break
+		}
 		one, cancel := context.WithTimeout(ctx, oneHandshake)
 		print, err := serving(one, d, a.address, a.ca)
 		cancel()
@@ -226,6 +232,18 @@ func (a *asker) from(ctx context.Context, name string, d kube.Dialer) *Vantage {
 	}
 	v.Backends = sortedKeys(answered)
 	return v
+}
+
+// stagger pauses for a random moment; false when ctx ended first.
+func stagger(ctx context.Context) bool {
+	t := time.NewTimer(rand.N(30 * time.Millisecond))
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
 }
 
 func endpointError(err error) string {

@@ -181,7 +181,7 @@ func TestGlanceIsRead(t *testing.T) {
 		}
 	}
 	sent := time.Unix(1795356117, 0)
-	out := "clock_begin=1795356119.100000000\nboot=b1\nuptime=12.5\ndisk=1000 250 /\ncert=/etc/kubernetes/pki/ca.crt\n" + ca + "clock_end=1795356119.300000000\n"
+	out := "clock_begin=1795356119.100000000\nboot=b1\ninit=1 (a) b) S 0 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 250 9 9\nuptime=15.0\ndisk=1000 250 /\ncert=/etc/kubernetes/pki/ca.crt\n" + ca + "clock_end=1795356119.300000000\n"
 	g, err := parseGlance([]byte(out), sent, sent.Add(400*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)
@@ -189,13 +189,13 @@ func TestGlanceIsRead(t *testing.T) {
 	if g.offset.Round(time.Millisecond) != 2*time.Second || g.offsetWithin.Round(time.Millisecond) != 100*time.Millisecond {
 		t.Errorf("offset %s ± %s", g.offset, g.offsetWithin)
 	}
-	if g.bootID != "b1" || g.uptime != 12500*time.Millisecond || len(g.disks) != 1 || g.disks[0].Used != 0.75 || g.disks[0].FreeBytes != 250<<10 {
+	if g.bootID != "b1.250" || g.uptime != 12500*time.Millisecond || len(g.disks) != 1 || g.disks[0].Used != 0.75 || g.disks[0].FreeBytes != 250<<10 {
 		t.Errorf("%+v", g)
 	}
 	if len(g.certificates) != 1 || g.certificates[0].File != "/etc/kubernetes/pki/ca.crt" {
 		t.Errorf("%+v", g.certificates)
 	}
-	for name, bad := range map[string]string{"no clock": "boot=b1\n", "half a disk": strings.Replace(out, "disk=1000 250", "disk=1000", 1), "no number": strings.Replace(out, "uptime=12.5", "uptime=x", 1)} {
+	for name, bad := range map[string]string{"no clock": "boot=b1\n", "half a disk": strings.Replace(out, "disk=1000 250", "disk=1000", 1), "no number": strings.Replace(out, "uptime=15.0", "uptime=x", 1)} {
 		if _, err := parseGlance([]byte(bad), sent, sent); err == nil {
 			t.Errorf("%s: no error", name)
 		}

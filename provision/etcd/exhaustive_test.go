@@ -82,6 +82,9 @@ func (p picture) assess() Verdict {
 		faults = append(faults, conditions[c].fault(i+1))
 	}
 	o := observed(n, oddities[p.f].fault(n))
+	if p.f > 4 { // as a status looks: nothing but the alarm itself tells of it
+		o.Write, o.ReadOnly = nil, true
+	}
 	for _, f := range faults {
 		f(&o)
 	}

@@ -44,7 +44,7 @@ func addRefusals(v Verdict, op Operation, m Member, listed bool) []refusal {
 		rs = append(rs, refusal{reason: "its etcd data directory was not seen empty", run: "move /var/lib/etcd aside on " + op.Host})
 	}
 	if v.Healthy < v.Voters {
-		rs = append(rs, refusal{reason: "etcd adds no member while a voter is unhealthy: " + v.sick(), run: "bring it back, or replace it first"})
+		rs = append(rs, refusal{reason: "etcd adds no member while a voter is unhealthy: " + v.sick(), run: bringBack(v, "bring it back, or replace it first")})
 	}
 	return append(rs, full(v)...)
 }
@@ -84,9 +84,19 @@ func memberRefusals(v Verdict, op Operation, m Member, after Numbers) []refusal 
 
 func arithmeticRemedy(v Verdict) string {
 	if v.Healthy < v.Voters {
-		return "bring back the voters that are not healthy first: " + v.sick()
+		return bringBack(v, "bring back the voters that are not healthy first: "+v.sick())
 	}
 	return "add members first: three voters can lose one"
+}
+
+// bringBack is what makes sick voters healthy: with an alarm its remedy.
+func bringBack(v Verdict, otherwise string) string {
+	for _, m := range v.Members {
+		if m.Role == Voter && m.State == MemberAlarm {
+			return disarm
+		}
+	}
+	return otherwise
 }
 
 func promoteRefusals(v Verdict, m Member) []refusal {

@@ -88,11 +88,11 @@ func (n *Network) dialer(via string) func(context.Context, string, string) (net.
 		n.mu.Lock()
 		down, ended := n.down[via], n.ended[addr]
 		n.mu.Unlock()
-		if ended {
-			return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ECONNREFUSED}
-		}
 		if down {
 			return nil, errors.New("dial tcp: no route to host")
+		}
+		if ended {
+			return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ECONNREFUSED}
 		}
 		var d net.Dialer
 		c, err := d.DialContext(ctx, network, addr)

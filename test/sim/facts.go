@@ -63,7 +63,7 @@ func (h *Host) Glance(args []string) []byte {
 	var b strings.Builder
 	say := func(format string, v ...any) { fmt.Fprintf(&b, format+"\n", v...) }
 	now := float64(time.Now().Add(h.Clock).UnixNano()) / 1e9
-	say("clock_begin=%.9f\nboot=boot-%s\nuptime=4242.17", now, h.name)
+	say("clock_begin=%.9f\nboot=boot-%s\ninit=1 (systemd) S 0 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 1000 9 9\nuptime=4252.17", now, h.name)
 	for _, arg := range args {
 		kind, path, _ := strings.Cut(arg, "=")
 		f, there := h.Files[path]
