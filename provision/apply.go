@@ -24,25 +24,50 @@ type apply struct {
 	secrets *secrets       // filled by the phase "secrets"
 	facts   map[string]hostFacts
 	beginning
+	forecast
+}
+
+func newApply(s *Site) (*apply, error) {
+	if err := s.RequireAll(); err != nil {
+		return nil, err
+	}
+	a := &apply{Site: s}
+	return a, a.openBundle()
+}
+
+func (a *apply) close() {
+	if a.bundle != nil {
+		_ = a.bundle.Close() // it was only read
+	}
 }
 
 // Apply brings the hosts to what the inventory says: from bare hosts to a
 // verified cluster, or from a half-done run to its end, or nothing at all.
 // It needs every host.
 func Apply(ctx context.Context, s *Site, run *phase.Runner) error {
-	if err := s.RequireAll(); err != nil {
+	return ApplyPlan(ctx, s, nil, run)
+}
+
+// ApplyPlan is Apply for a plan that was agreed to: a *MovedError, before
+// anything is changed, when another one would be made now. nil agrees to any.
+func ApplyPlan(ctx context.Context, s *Site, agreed *Plan, run *phase.Runner) error {
+	a, err := newApply(s)
+	if err != nil {
 		return err
 	}
-	a := &apply{Site: s}
-	if err := a.openBundle(); err != nil {
-		return err
-	}
-	if a.bundle != nil {
-		defer a.bundle.Close()
-	}
+	defer a.close()
 	return s.operate(ctx, "apply", run, func(ctx context.Context) error {
 		if err := a.findFirst(ctx); err != nil {
 			return err
+		}
+		if agreed != nil {
+			now, err := makePlan(ctx, s, phase.Planner{SkipGates: true})
+			if err != nil {
+				return err
+			}
+			if err := agreed.Moved(now); err != nil {
+				return err
+			}
 		}
 		return run.Run(ctx, a.stages())
 	})

@@ -40,7 +40,8 @@ func (a *apply) balance(ih inventory.Host) phase.Phase {
 			}
 			return configureBalancer(ctx, h, files)
 		},
-		Gate: []phase.Check{a.unitActive(ih, "haproxy"), a.unitActive(ih, "keepalived")},
+		Explain: func(ctx context.Context) ([]phase.Change, error) { return a.explainBalancer(ctx, ih) },
+		Gate:    []phase.Check{a.unitActive(ih, "haproxy"), a.unitActive(ih, "keepalived")},
 	}
 }
 
@@ -75,6 +76,9 @@ func interfaceOf(ctx context.Context, h host.Reader, ip string) (string, error) 
 	return "", fmt.Errorf("no interface holds %s; set spec.loadBalancer.interface", ip)
 }
 
+// balancerUnits are the daemons of a balancer, each with its directory.
+var balancerUnits = []struct{ name, dir string }{{"haproxy", "/etc/haproxy/"}, {"keepalived", "/etc/keepalived/"}}
+
 // configureBalancer has the new HAProxy configuration tested by HAProxy itself
 // before it takes the place of the old one, and reloads without dropping a
 // connection.
@@ -97,7 +101,7 @@ func configureBalancer(ctx context.Context, h host.Host, files []host.File) erro
 		{"sysctl", "--system"},
 		{"systemctl", "enable", "haproxy.service", "keepalived.service"},
 	}
-	for _, unit := range []struct{ name, dir string }{{"haproxy", "/etc/haproxy/"}, {"keepalived", "/etc/keepalived/"}} {
+	for _, unit := range balancerUnits {
 		verb := "start"
 		if slices.ContainsFunc(changed, func(p string) bool { return strings.HasPrefix(p, unit.dir) }) {
 			verb = "reload-or-restart"

@@ -66,6 +66,8 @@ func (a *apply) initialise() phase.Phase {
 		},
 		Gate:        []phase.Check{a.columnRuns(ih), a.quorumWithin("init "+ih.Name, a.first)},
 		GateTimeout: joinGate,
+		ForAll:      true,
+		Explain:     a.explainInit,
 	}
 }
 

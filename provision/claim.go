@@ -63,6 +63,9 @@ func (a *apply) mark(name string, ih inventory.Host, known func() marker) phase.
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, marker{}, false, err
 		}
+		if planned, ok := a.plannedMarker(ih.Name); ok {
+			seen = planned
+		}
 		m := known()
 		if seen.Cluster != "" && seen.Cluster != m.Cluster {
 			return nil, marker{}, false, fmt.Errorf("the host belongs to cluster %s (%s)", seen.Cluster, markerFile)
@@ -90,6 +93,13 @@ func (a *apply) mark(name string, ih inventory.Host, known func() marker) phase.
 			}
 			_, err = h.Upload(ctx, host.File{Path: markerFile, Mode: 0o644, Content: content})
 			return err
+		},
+		Explain: func(ctx context.Context) ([]phase.Change, error) {
+			h, m, _, err := wanted(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return a.explainMarker(ctx, h, m)
 		},
 	}
 }

@@ -78,7 +78,8 @@ func (a *apply) prepare(ih inventory.Host) phase.Phase {
 			seen, err := h.Stat(ctx, prepared...)
 			return len(seen) == len(prepared), err
 		},
-		Do: func(ctx context.Context) error { return a.prepareColumn(ctx, ih) },
+		Do:      func(ctx context.Context) error { return a.prepareColumn(ctx, ih) },
+		Explain: func(ctx context.Context) ([]phase.Change, error) { return a.explainPrepare(ctx, ih) },
 	}
 }
 

@@ -59,6 +59,7 @@ func (a *apply) configure(ih inventory.Host) phase.Phase {
 				[]string{"systemctl", "enable", "containerd.service", "kubelet.service"},
 				[]string{"systemctl", verb, "containerd.service"})
 		},
+		Explain: func(ctx context.Context) ([]phase.Change, error) { return a.explainConfigure(ctx, ih) },
 	}
 }
 

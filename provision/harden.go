@@ -47,6 +47,12 @@ func (a *apply) rememberExisting() phase.Phase {
 			_, err = client.CoreV1().ConfigMaps(metav1.NamespaceSystem).Update(ctx, cm, metav1.UpdateOptions{})
 			return err
 		},
+		After:   []string{"init"},
+		Explain: func(context.Context) ([]phase.Change, error) { return explainExisting(), nil },
+		// kubeadm init never writes it.
+		Foresee: func(context.Context, []string) (phase.State, []phase.Change, error) {
+			return phase.ToChange, explainExisting(), nil
+		},
 	}
 }
 
@@ -141,6 +147,9 @@ func (a *apply) harden(ih inventory.Host) phase.Phase {
 		},
 		Gate:        []phase.Check{a.etcdRuns(ih, stateFlag+stateExists), a.quorum("harden " + ih.Name), a.columnRuns(ih)},
 		GateTimeout: restartGate,
+		After:       []string{"init", "join"},
+		Explain:     func(ctx context.Context) ([]phase.Change, error) { return a.explainHarden(ctx, ih) },
+		Foresee:     func(context.Context, []string) (phase.State, []phase.Change, error) { return a.foreseeHarden(ih) },
 	}
 }
 

@@ -61,6 +61,9 @@ func (a *apply) join(ih inventory.Host) phase.Phase {
 		},
 		Gate:        []phase.Check{a.quorumWithin("join "+ih.Name, ih), a.columnRuns(ih)},
 		GateTimeout: joinGate,
+		After:       []string{"init"},
+		Explain:     func(ctx context.Context) ([]phase.Change, error) { return a.explainJoin(ctx, ih) },
+		Foresee:     func(context.Context, []string) (phase.State, []phase.Change, error) { return a.foreseeJoin(ih) },
 	}
 }
 
@@ -70,6 +73,7 @@ type joinFacts struct {
 	data     bool         // there is an etcd data directory
 	manifest bool         // there is an etcd manifest
 	node     bool         // its Node exists and is marked as control plane
+	verdict  etcd.Verdict
 }
 
 type joinAction int
@@ -125,6 +129,7 @@ func (a *apply) examineJoiner(ctx context.Context, ih inventory.Host) (joinFacts
 	if err != nil {
 		return f, err
 	}
+	f.verdict = verdict
 	if m, ok := verdict.Find(0, peerURL(ih)); ok && m.ID != 0 {
 		f.member = &m
 	}

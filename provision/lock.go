@@ -28,6 +28,9 @@ type Operation struct {
 	ExitCode        func(error) int // of the program, for the journal; may be nil
 }
 
+// errReadOnly means that a plan tried to change something: a defect of ours.
+var errReadOnly = errors.New("this run only looks, and was about to change the cluster")
+
 // LockedError means that another operation is under way; nothing was changed.
 type LockedError struct {
 	Cluster string
@@ -91,6 +94,9 @@ func (s *Site) operate(ctx context.Context, verb string, run *phase.Runner, do f
 // mayAct is asked before every change, of a host, of members and of what an API
 // server holds. What only looks has no lock and needs none.
 func (s *Site) mayAct(ctx context.Context) error {
+	if s.readOnly {
+		return errReadOnly
+	}
 	if s.lock == nil {
 		return nil
 	}

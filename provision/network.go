@@ -35,6 +35,9 @@ func (a *apply) network() phase.Phase {
 			_, err = client.Apply(ctx, objects)
 			return err
 		},
+		After:   []string{"init"},
+		Explain: a.explainNetwork,
+		Foresee: func(context.Context, []string) (phase.State, []phase.Change, error) { return a.foreseeNetwork() },
 	}
 }
 
@@ -105,6 +108,14 @@ func (a *apply) labels(ih inventory.Host) phase.Phase {
 				return err
 			}
 			return client.DressNode(ctx, ih.Name, ih.Labels, coreTaints(ih))
+		},
+		After:   []string{"init", "join"},
+		Explain: func(context.Context) ([]phase.Change, error) { return explainLabels(ih), nil },
+		Foresee: func(context.Context, []string) (phase.State, []phase.Change, error) {
+			if len(ih.Labels) == 0 { // kubeadm registers a Node with its taints
+				return phase.AlreadyDone, nil, nil
+			}
+			return phase.ToChange, explainLabels(ih), nil
 		},
 	}
 }

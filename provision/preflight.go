@@ -71,7 +71,7 @@ func (a *apply) preflight() phase.Phase {
 	return phase.Phase{
 		Name: "preflight",
 		Gate: []phase.Check{{Name: "preflight", Run: func(ctx context.Context) error {
-			report := Preflight(ctx, a.Site, a.bundle, true)
+			report := Preflight(ctx, a.Site, a.bundle, !a.readOnly)
 			var table strings.Builder
 			if err := report.Render(&table); err != nil {
 				return phase.Final(err)

@@ -23,6 +23,9 @@ import (
 type secrets struct {
 	ca         *pki.CASet
 	encryption []byte // the EncryptionConfiguration document
+	// drawn says that the CA set was drawn by this run: no plan shows of it
+	// what the next one would draw anew.
+	drawn bool
 }
 
 func (s *secrets) files() []host.File {
@@ -34,7 +37,8 @@ func (s *secrets) files() []host.File {
 // in the inventory's directory, else it is made.
 func (a *apply) makeSecrets() phase.Phase {
 	return phase.Phase{
-		Name: "secrets",
+		Name:  "secrets",
+		Local: true,
 		Done: func(ctx context.Context) (bool, error) {
 			found, err := a.findSecrets(ctx)
 			a.secrets = found
@@ -52,9 +56,10 @@ func (a *apply) makeSecrets() phase.Phase {
 			if err != nil {
 				return err
 			}
-			a.secrets = &secrets{ca: ca, encryption: templates.EncryptionConfig(key)}
+			a.secrets = &secrets{ca: ca, encryption: templates.EncryptionConfig(key), drawn: a.Cluster.Spec.PKI.Directory == ""}
 			return nil
 		},
+		Explain: a.explainSecrets,
 	}
 }
 
@@ -173,6 +178,13 @@ func (a *apply) pushSecrets(ih inventory.Host) phase.Phase {
 				return err
 			}
 			return putFiles(ctx, h, a.secrets.files())
+		},
+		Explain: func(ctx context.Context) ([]phase.Change, error) {
+			h, err := a.host(ih.Name)
+			if err != nil {
+				return nil, err
+			}
+			return a.explainFiles(ctx, h, a.secrets.files())
 		},
 	}
 }

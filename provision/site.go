@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"strconv"
 	"strings"
@@ -36,6 +37,8 @@ type Site struct {
 	down    map[string]error // hosts that no connection could be made to
 	members *etcd.Members
 	lock    *lock // of the operation that runs; nil for one that only looks
+	// readOnly: nothing may be changed, not even for a moment.
+	readOnly bool
 
 	mu   sync.Mutex
 	apis map[string]*kube.Client // by host name
@@ -104,11 +107,26 @@ func (s *Site) Close() error {
 	return err
 }
 
-// ReadOnly makes every host refuse to be changed, for workflows that only look.
+// ReadOnly makes every host, etcd and the API refuse to be changed, for
+// workflows that only look.
 func (s *Site) ReadOnly() {
 	for name, h := range s.hosts {
 		s.hosts[name] = host.ReadOnly(h)
 	}
+	s.members.ReadOnly()
+	s.readOnly = true
+}
+
+// view is a site on the same connections that refuses every change. Closing
+// it closes only what is its own.
+func (s *Site) view() (view *Site, closeView func()) {
+	v := newSite(s.Cluster, s.BaseDir)
+	s.mu.Lock()
+	v.hosts, v.down = maps.Clone(s.hosts), maps.Clone(s.down)
+	s.mu.Unlock()
+	v.members = v.newMembers()
+	v.ReadOnly()
+	return v, func() { _ = v.members.Close() } // always says "context canceled"
 }
 
 // UnreachableError names every host that could not be connected to.

@@ -42,7 +42,7 @@ func (a *apply) software(ih inventory.Host) phase.Phase {
 				return err
 			}
 			if a.bundle == nil {
-				return fmt.Errorf("the inventory says that software is installed (spec.software.source), but the host does not have %s", strings.Join(missing.tools, ", "))
+				return missing.notInstalled()
 			}
 			h, err := a.host(ih.Name)
 			if err != nil {
@@ -58,6 +58,7 @@ func (a *apply) software(ih inventory.Host) phase.Phase {
 			}
 			return putFiles(ctx, h, files)
 		},
+		Explain: func(ctx context.Context) ([]phase.Change, error) { return a.explainSoftware(ctx, ih) },
 	}
 }
 
@@ -69,6 +70,11 @@ type missing struct {
 	// others are binaries of a running node that differ from the bundle's.
 	// They stay: exchanging what runs is an upgrade, one host at a time.
 	others []string
+}
+
+// notInstalled is the refusal where no bundle could bring what is missing.
+func (m missing) notInstalled() error {
+	return fmt.Errorf("the inventory says that software is installed (spec.software.source), but the host does not have %s", strings.Join(m.tools, ", "))
 }
 
 func (m missing) empty() bool { return len(m.packages)+len(m.binaries)+len(m.tools) == 0 }
@@ -251,6 +257,14 @@ func (a *apply) images(ih inventory.Host) phase.Phase {
 				phase.Say(ctx, fmt.Sprintf("imported %s (%s, %s)", strings.Join(item.Images, ", "), units.Bytes(item.Size), time.Since(began).Round(100*time.Millisecond)))
 			}
 			return nil
+		},
+		After: []string{"software", "configure"},
+		Explain: func(ctx context.Context) ([]phase.Change, error) {
+			missing, err := a.missingImages(ctx, ih)
+			return explainImages(missing), err
+		},
+		Foresee: func(ctx context.Context, _ []string) (phase.State, []phase.Change, error) {
+			return a.foreseeImages(ctx, ih)
 		},
 	}
 }

@@ -105,6 +105,18 @@ func (a *apply) dataPath() phase.Phase {
 			}
 			return client.Note(ctx, kube.NoteDataPath, key)
 		},
+		// Every new Node has to be proved.
+		After:   []string{"init", "join"},
+		Explain: func(context.Context) ([]phase.Change, error) { return explainDataPath(), nil },
+		Foresee: func(context.Context, []string) (phase.State, []phase.Change, error) {
+			switch {
+			case a.probeImage() == "":
+				return phase.AlreadyDone, nil, nil
+			case a.Cluster.Spec.Network.CNI.Plugin == inventory.CNINone: // whether the user's network will be there
+				return phase.NotKnown, explainDataPath(), nil
+			}
+			return phase.ToChange, explainDataPath(), nil
+		},
 	}
 }
 

@@ -63,6 +63,12 @@ func (a *apply) joinWorker(ih inventory.Host) phase.Phase {
 		},
 		Gate:        []phase.Check{a.kubeletHealthy(ih), a.nodeRegistered(ih)},
 		GateTimeout: joinGate,
+		After:       []string{"init"},
+		Explain:     func(ctx context.Context) ([]phase.Change, error) { return a.explainJoinWorker(ctx, ih) },
+		Foresee: func(ctx context.Context, _ []string) (phase.State, []phase.Change, error) {
+			changes, err := a.explainJoinWorker(ctx, ih)
+			return phase.ToChange, changes, err
+		},
 	}
 }
 
@@ -158,6 +164,12 @@ func (a *apply) sweepTokens() phase.Phase {
 			return a.onAll(ctx, a.Cluster.Workers(), func(ctx context.Context, _ inventory.Host, h host.Host) error {
 				return runAll(ctx, h, []string{"rm", "-f", kube.DiscoveryFile})
 			})
+		},
+		After:   []string{"init"},
+		Explain: func(context.Context) ([]phase.Change, error) { return explainTokens(), nil },
+		// kubeadm init makes one, whatever its configuration says.
+		Foresee: func(context.Context, []string) (phase.State, []phase.Change, error) {
+			return phase.ToChange, explainTokens(), nil
 		},
 	}
 }

@@ -16,9 +16,10 @@ import (
 // for each member, because gates run every few seconds. Its methods may be
 // called concurrently.
 type Members struct {
-	targets []Target
-	before  func(context.Context) error // asked before each change; may be nil
-	now     func() time.Time
+	targets  []Target
+	before   func(context.Context) error // asked before each change; may be nil
+	now      func() time.Time
+	readOnly bool
 
 	mu      sync.Mutex
 	conns   map[route]*conn
@@ -39,6 +40,10 @@ var errClosed = errors.New("etcd members: already closed")
 func NewMembers(targets []Target, before func(context.Context) error) *Members {
 	return &Members{before: before, targets: slices.Clone(targets), now: time.Now, conns: map[route]*conn{}, certs: map[string]cachedTLS{}, down: map[string]time.Time{}}
 }
+
+// ReadOnly makes every look one without the leased write. It is called before
+// anything else.
+func (m *Members) ReadOnly() { m.readOnly = true }
 
 // Close ends all connections.
 func (m *Members) Close() error {

@@ -58,6 +58,7 @@ func (m *Members) Observe(ctx context.Context, o Options) Observation {
 	whole := ctx
 	ctx, cancel := context.WithTimeout(ctx, observeBudget)
 	defer cancel()
+	o.ReadOnly = o.ReadOnly || m.readOnly
 	obs := Observation{ReadOnly: o.ReadOnly, Hashed: o.Hash, Inputs: o.Inputs, Views: make([]View, len(m.targets))}
 	for _, t := range m.targets {
 		obs.Hosts = append(obs.Hosts, Host{Name: t.Name, PeerURL: t.PeerURL})

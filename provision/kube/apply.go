@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -56,12 +57,34 @@ func (c *Client) Apply(ctx context.Context, objects []*unstructured.Unstructured
 // Differ says whether Apply would change anything, by a server-side dry run.
 func (c *Client) Differ(ctx context.Context, objects []*unstructured.Unstructured) (bool, error) {
 	changed, err := c.patch(ctx, objects, true)
-	// The namespace or the definition of an object is still to be made.
-	if apierrors.IsNotFound(err) || meta.IsNoMatchError(err) {
+	if unready(err) {
 		return true, nil
 	}
 	return changed > 0, err
 }
+
+// Differing names the objects that Apply would change.
+func (c *Client) Differing(ctx context.Context, objects []*unstructured.Unstructured) ([]string, error) {
+	var names []string
+	for i, o := range objects {
+		differs, err := c.Differ(ctx, objects[i:i+1])
+		if err != nil {
+			return names, err
+		}
+		if differs {
+			names = append(names, ObjectName(o))
+		}
+	}
+	return names, nil
+}
+
+// ObjectName reads "DaemonSet kube-flannel/kube-flannel".
+func ObjectName(o *unstructured.Unstructured) string {
+	return o.GetKind() + " " + path.Join(o.GetNamespace(), o.GetName())
+}
+
+// unready: the namespace or the definition of an object is still to be made.
+func unready(err error) bool { return apierrors.IsNotFound(err) || meta.IsNoMatchError(err) }
 
 func (c *Client) patch(ctx context.Context, objects []*unstructured.Unstructured, dryRun bool) (changed int, err error) {
 	dyn, err := c.dynamic()

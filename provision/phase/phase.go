@@ -40,9 +40,12 @@ type Phase struct {
 	// so that what follows can be explained.
 	Local bool
 	// After names earlier phases that make what Done asks about. While one of
-	// them (on the same host, or of the cluster) is still to change something,
-	// a plan asks Foresee instead of Done.
+	// them (on the same host, or for all) is still to change something, a plan
+	// asks Foresee instead of Done.
 	After []string
+	// ForAll says that what the phase makes is for all hosts, although it runs
+	// on one.
+	ForAll bool
 	// Explain says what Do would change, without changing it; a plan asks it
 	// when Done said no. What it says never holds a secret.
 	Explain func(context.Context) ([]Change, error)

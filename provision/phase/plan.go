@@ -80,6 +80,8 @@ func (p Plan) Nothing() bool { return p.Count(ToChange)+p.Count(NotKnown) == 0 }
 type Planner struct {
 	// SkipGates leaves out even the gates that can be asked already.
 	SkipGates bool
+	// Tell is given what gates have to say; nil is allowed.
+	Tell func(text string)
 }
 
 // Make asks what a run of the stages would do. Parallel stages are asked in
@@ -134,7 +136,7 @@ func (pl Planner) step(ctx context.Context, p *Phase, pending []*Phase) (Planned
 		if pl.SkipGates || len(pending) > 0 {
 			return step, nil
 		}
-		return step, (&Runner{}).planGate(ctx, p)
+		return step, pl.gate(ctx, p)
 	}
 	step.WaitsFor = p.waitsFor(pending)
 	var err error
@@ -157,19 +159,26 @@ func (pl Planner) step(ctx context.Context, p *Phase, pending []*Phase) (Planned
 	return step, err
 }
 
-// planGate asks a gate as a run would, but for no longer than any gate of no
-// own bound.
-func (r *Runner) planGate(ctx context.Context, p *Phase) error {
+// gate asks a gate as a run would, but for no longer than one that has no
+// bound of its own.
+func (pl Planner) gate(ctx context.Context, p *Phase) error {
+	if pl.Tell != nil {
+		ctx = withEmitter(ctx, func(e Event) {
+			if e.Kind == Notice {
+				pl.Tell(e.Message)
+			}
+		})
+	}
 	bounded := *p
 	bounded.GateTimeout = min(p.gateTimeout(), DefaultGateTimeout)
-	return r.gate(ctx, &bounded, true)
+	return (&Runner{}).gate(ctx, &bounded, true)
 }
 
 // waitsFor are the IDs of the pending phases that p comes after.
 func (p *Phase) waitsFor(pending []*Phase) []string {
 	var ids []string
 	for _, q := range pending {
-		if slices.Contains(p.After, q.Name) && (q.Host == p.Host || q.Host == "" || p.Host == "") {
+		if slices.Contains(p.After, q.Name) && (q.Host == p.Host || q.Host == "" || q.ForAll || p.Host == "") {
 			ids = append(ids, q.ID())
 		}
 	}

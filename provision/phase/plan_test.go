@@ -49,6 +49,7 @@ func TestPlan(t *testing.T) {
 		}
 		return p
 	}
+	forAll := func(p Phase) Phase { p.ForAll = true; return p }
 	rows := []struct {
 		name   string
 		stages []Stage
@@ -66,6 +67,8 @@ func TestPlan(t *testing.T) {
 			[]string{"cp-2: join change /join", "data-path unknown after cp-2: join"}, false},
 		{"a phase on a host waits for one of the cluster", []Stage{One(planned(t, "network", "", false)), One(planned(t, "labels", "cp-1", true, "network"))},
 			[]string{"network change /network", "cp-1: labels unknown after network"}, false},
+		{"a phase waits for one on another host that is for all", []Stage{One(forAll(planned(t, "init", "cp-1", false))), One(planned(t, "join", "cp-2", true, "init"))},
+			[]string{"cp-1: init change /init", "cp-2: join unknown after cp-1: init"}, false},
 		{"what was done already is not waited for", []Stage{One(planned(t, "software", "cp-1", true)), One(planned(t, "images", "cp-1", false, "software"))},
 			[]string{"cp-1: software done", "cp-1: images change /images"}, false},
 		{"what is not known makes what follows it not known", []Stage{One(planned(t, "a", "", false)), One(planned(t, "b", "", true, "a")), One(planned(t, "c", "", true, "b"))},

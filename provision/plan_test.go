@@ -1,0 +1,175 @@
+package provision
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ha-install/ha-install/inventory"
+	"github.com/ha-install/ha-install/provision/phase"
+	"github.com/ha-install/ha-install/test/sim"
+)
+
+// planOf is `ha-install plan`; it fails the test when a single call writes.
+func planOf(ctx context.Context, t testing.TB, w *sim.World, c *inventory.Cluster, dir string) (Plan, error) {
+	ctx = w.Begin(ctx, nil)
+	site := Connect(ctx, c, dir, w.Dial)
+	defer site.Close()
+	before := w.Snapshot(nil)
+	plan, err := MakePlan(ctx, site, nil)
+	for _, call := range w.Trace() {
+		if call.Writes {
+			t.Errorf("a plan made the call %s: %s", call.Host, call.Name)
+		}
+	}
+	if diff := cmp.Diff(before, w.Snapshot(nil)); diff != "" {
+		t.Errorf("a plan changed hosts (-before +after):\n%s", diff)
+	}
+	return plan, err
+}
+
+// inState are the IDs of a plan's steps in one of the states, sorted, each once.
+func inState(p Plan, states ...phase.State) []string {
+	var ids []string
+	for _, s := range p.Steps {
+		if slices.Contains(states, s.State) {
+			ids = append(ids, s.ID())
+		}
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+// changing runs apply and returns the IDs of the phases that changed something.
+func changing(ctx context.Context, w *sim.World, c *inventory.Cluster, dir string) ([]string, error) {
+	var ids []string
+	_, err := applyAll(ctx, w, c, dir, nil, func(e phase.Event) {
+		if e.Kind == phase.Finished {
+			ids = append(ids, phase.Phase{Name: e.Phase, Host: e.Host}.ID())
+		}
+	})
+	slices.Sort(ids)
+	return slices.Compact(ids), err
+}
+
+// comparePlan makes a plan, applies, and compares the two: what was to change
+// has changed, nothing else has but what could not be known.
+func comparePlan(ctx context.Context, t testing.TB, story string, w *sim.World, c *inventory.Cluster, dir string) Plan {
+	plan, err := planOf(ctx, t, w, c, dir)
+	if err != nil {
+		t.Errorf("%s: plan: %v", story, err)
+		return plan
+	}
+	changed, err := changing(ctx, w, c, dir)
+	if err != nil {
+		t.Errorf("%s: apply: %v", story, err)
+		return plan
+	}
+	for _, id := range inState(plan, phase.ToChange) {
+		if !slices.Contains(changed, id) {
+			t.Errorf("%s: the plan says that %s would change, and it did not", story, id)
+		}
+	}
+	for _, id := range changed {
+		if !slices.Contains(inState(plan, phase.ToChange, phase.NotKnown), id) {
+			t.Errorf("%s: %s has changed, and the plan did not say so", story, id)
+		}
+	}
+	if plan.Nothing() != (len(changed) == 0) {
+		t.Errorf("%s: the plan says nothing to do: %t; apply changed %q", story, plan.Nothing(), changed)
+	}
+	return plan
+}
+
+func TestPlanOfBareHostsIsWhatApplyDoes(t *testing.T) {
+	t.Parallel()
+	c, dirs := testCluster(t), baseDirs(t)
+	w := newWorld(t, c)
+	plan := comparePlan(t.Context(), t, "bare", w, c, dirs[0])
+	if n := plan.Count(phase.NotKnown); n > 0 {
+		t.Errorf("on bare hosts all is known; not so: %q", inState(plan, phase.NotKnown))
+	}
+	var last string
+	for _, s := range plan.Steps {
+		for _, ch := range s.Changes {
+			if ch.Kind == changeMembership {
+				last += fmt.Sprintf("%s %s: ", s.ID(), ch.Figures[0].Name)
+				for _, f := range ch.Figures {
+					last += fmt.Sprintf("%d>%d ", f.Before, f.After)
+				}
+				last += "\n"
+			}
+		}
+	}
+	want := "cp-1: init voters: 0>1 0>1 0>1 0>0 \ncp-2: join voters: 1>2 1>2 1>2 0>0 \ncp-3: join voters: 2>3 2>2 2>3 0>1 \n"
+	if diff := cmp.Diff(want, last); diff != "" {
+		t.Errorf("projections (-want +got):\n%s", diff)
+	}
+	again, err := planOf(t.Context(), t, w, c, dirs[0])
+	if err != nil || !again.Nothing() {
+		t.Errorf("after an apply: %v, to do: %q", err, inState(again, phase.ToChange, phase.NotKnown))
+	}
+}
+
+// TestPlanOfWhatIsHalfDone plans and applies from every state that a killed
+// apply can leave.
+func TestPlanOfWhatIsHalfDone(t *testing.T) {
+	t.Parallel()
+	c, dirs := testCluster(t), baseDirs(t)
+	undisturbed := newWorld(t, c)
+	if _, err := applyAll(context.Background(), undisturbed, c, dirs[0], nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	var cuts []sim.Cut
+	for i, call := range undisturbed.Trace() {
+		if call.Writes && i%5 == 0 {
+			cuts = append(cuts, sim.Cut{Host: call.Host, Call: call.Number, When: sim.After})
+		}
+	}
+	var group errgroup.Group
+	group.SetLimit(12)
+	for _, cut := range cuts {
+		group.Go(func() error {
+			w := newWorld(t, c)
+			ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
+			defer cancel()
+			_, _ = applyAll(ctx, w, c, dirs[0], &cut, nil) // killed
+			comparePlan(ctx, t, cut.String()+" ("+nameOf(undisturbed, cut)+")", w, c, dirs[0])
+			return nil
+		})
+	}
+	_ = group.Wait() // each reports its own errors
+	t.Logf("%d cut points tried", len(cuts))
+}
+
+func TestPlanNeverShowsASecret(t *testing.T) {
+	t.Parallel()
+	c, dirs := testCluster(t), baseDirs(t)
+	w := newWorld(t, c)
+	one, err := planOf(t.Context(), t, w, withoutCA(c), dirs[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	two, err := planOf(t.Context(), t, w, withoutCA(c), dirs[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := one.Moved(two); err != nil {
+		t.Errorf("two plans of the same state differ: %v", err)
+	}
+	for _, s := range one.Steps {
+		for _, ch := range s.Changes {
+			for _, bad := range []string{"PRIVATE KEY", "BEGIN CERTIFICATE", "secret:", "token:"} {
+				if strings.Contains(ch.Diff+ch.Text, bad) {
+					t.Errorf("%s shows %q of %s", s.ID(), bad, ch.Name)
+				}
+			}
+		}
+	}
+}
