@@ -11,6 +11,7 @@ import (
 
 func newApply() *cobra.Command {
 	var flags runFlags
+	var agreed agreement
 	c := inventoryArg(&cobra.Command{
 		Use:   "apply INVENTORY",
 		Short: "Bring the hosts to what the inventory says",
@@ -21,12 +22,36 @@ added to the inventory. On a finished cluster it changes nothing.
 Every change of membership is made one master at a time; quorum is proven
 before and after each, and its table is shown.
 
+On a terminal the plan is shown and has to be agreed to; --yes agrees ahead.
+Without a terminal nobody is asked. --plan FILE carries out a plan that
+"ha-install plan --out FILE" has kept, and refuses when anything has moved since.
+
+` + interruptHelp + `
+
 ` + eventHelp,
-		Example: "  ha-install apply inventory.yaml",
+		Example: `  ha-install apply inventory.yaml
+  ha-install apply --yes inventory.yaml
+  ha-install apply --plan plan.json inventory.yaml`,
 	})
 	flags.add(c)
+	c.Flags().BoolVar(&agreed.yes, "yes", false, "do not ask on a terminal either")
+	c.Flags().StringVar(&agreed.file, "plan", "", "carry out this plan, and nothing if it does not hold any more")
+	_ = c.MarkFlagFilename("plan", "json") // the flag was just made
+	c.MarkFlagsMutuallyExclusive("yes", "plan")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		cluster, base, err := loadToApply(c, args[0])
+		if err != nil {
+			return err
+		}
+		site := provision.Connect(c.Context(), cluster, base, provision.SSH)
+		defer site.Close()
+		site.Operation = operation(c, cluster, args)
+		agreed.terminal, agreed.verbose = onTerminal(c), flags.verbose
+		shown := c.OutOrStdout()
+		if flags.output == "json" {
+			shown = c.ErrOrStderr()
+		}
+		plan, err := agreed.plan(c, site, shown)
 		if err != nil {
 			return err
 		}
@@ -34,11 +59,8 @@ before and after each, and its table is shown.
 		if err != nil {
 			return err
 		}
-		site := provision.Connect(c.Context(), cluster, base, provision.SSH)
-		defer site.Close()
-		site.Operation = operation(c, cluster, args)
-		run := &phase.Runner{Events: report.event}
-		if err := report.end(c, provision.Apply(c.Context(), site, run), run.Tally); err != nil {
+		run := &phase.Runner{Events: report.event, Stop: stopIn(c.Context())}
+		if err := report.end(c, provision.ApplyPlan(c.Context(), site, plan, run), run.Tally); err != nil {
 			return err
 		}
 		if flags.output == "text" {

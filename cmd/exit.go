@@ -9,6 +9,7 @@ import (
 	"github.com/ha-install/ha-install/provision/etcd"
 	"github.com/ha-install/ha-install/provision/host"
 	"github.com/ha-install/ha-install/provision/kube"
+	"github.com/ha-install/ha-install/provision/phase"
 	"github.com/ha-install/ha-install/provision/preflight"
 )
 
@@ -16,12 +17,14 @@ import (
 const (
 	exitOK          = 0
 	exitOther       = 1
+	exitChanges     = 2
 	exitInvalid     = 3
 	exitPreflight   = 4
 	exitUnreachable = 5
 	exitStep        = 6
 	exitLocked      = 7
 	exitFenced      = 8
+	exitMoved       = 9
 	exitDegraded    = 10
 	exitNoQuorum    = 11
 	exitSplit       = 12
@@ -33,18 +36,28 @@ const (
 const exitCodeHelp = `Exit codes:
   0    done, or nothing to do
   1    another error
+  2    plan: there is something to do
   3    the inventory, or what would be made of it, is not valid, or contradicts the running cluster
   4    preflight found errors; nothing was changed
   5    a host cannot be reached, or is not who it should be
   6    a command on a host (kubeadm, ...) ended with an error
   7    another operation holds the cluster; nothing was changed
   8    another operation has taken the cluster over; this one stopped
+  9    apply --plan, or a plan that was agreed to: it does not hold any more; nothing was changed
   10   the cluster has quorum, but can lose no voter or is not well otherwise (DEGRADED), or a step was refused for it
   11   no quorum
   12   the members disagree about what the cluster is (SPLIT)
   13   quorum could not be proven (UNKNOWN)
   64   the command line is wrong
-  130  interrupted`
+  130  interrupted, or stopped at a safe point`
+
+const interruptHelp = `The first interrupt (Ctrl-C, SIGTERM) stops at the next safe point: the change
+that is under way is finished, and it is said where the run stands. The second
+one stops waiting; commands that are under way on hosts go on there. The third
+one ends the program at once. The same command goes on from whatever is there.`
+
+// errChanges is the end of a plan in which there is something to do.
+var errChanges = errors.New("there is something to do")
 
 // usageError is a command line that cannot be understood.
 type usageError struct{ error }
@@ -93,6 +106,8 @@ func exitCode(err error) int {
 		locked      *provision.LockedError
 		fenced      *host.FencedError
 		unled       *provision.UnledError
+		moved       *provision.MovedError
+		stopped     *phase.StoppedError
 	)
 	switch {
 	case errors.As(err, &usage):
@@ -115,7 +130,11 @@ func exitCode(err error) int {
 		return exitDegraded
 	case errors.As(err, &step), onHost(err):
 		return exitStep
-	case errors.Is(err, context.Canceled):
+	case errors.Is(err, errChanges):
+		return exitChanges
+	case errors.As(err, &moved):
+		return exitMoved
+	case errors.Is(err, context.Canceled), errors.As(err, &stopped):
 		return exitInterrupted
 	default:
 		return exitOther

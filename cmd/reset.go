@@ -20,7 +20,9 @@ func newReset() *cobra.Command {
 		Short: "Take the cluster off its hosts, after its name is typed",
 		Long: `reset stops the cluster and takes it off all hosts of the inventory. etcd's data
 and /etc/kubernetes are moved aside on each host, never deleted. Afterwards
-apply works again.`,
+apply works again.
+
+` + interruptHelp,
 	})
 	flags.add(c)
 	c.Flags().StringVar(&confirm, "confirm", "", "the cluster's name, instead of typing it")
@@ -39,7 +41,7 @@ apply works again.`,
 		site := provision.Connect(c.Context(), cluster, base, provision.SSH)
 		defer site.Close()
 		site.Operation = operation(c, cluster, args)
-		run := &phase.Runner{Events: report.event}
+		run := &phase.Runner{Events: report.event, Stop: stopIn(c.Context())}
 		return report.end(c, provision.Reset(c.Context(), site, run), run.Tally)
 	}
 	return c

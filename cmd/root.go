@@ -16,6 +16,8 @@ import (
 
 	"github.com/ha-install/ha-install/inventory"
 	"github.com/ha-install/ha-install/provision"
+	"github.com/ha-install/ha-install/provision/host"
+	"github.com/ha-install/ha-install/provision/phase"
 )
 
 // Version is set by the build.
@@ -40,7 +42,10 @@ func Execute(ctx context.Context, args []string, in io.Reader, out, errOut io.Wr
 		return exitInterrupted
 	}
 	var bad *inventory.Errors
+	var stopped *phase.StoppedError
 	switch {
+	case errors.As(err, &stopped):
+		fmt.Fprintf(errOut, "ha-install: %s\n  run:     %s\n", indent(err.Error()), again(args))
 	case errors.As(err, &said):
 	case errors.As(err, &bad): // file:line:column first, as compilers do
 		fmt.Fprintln(errOut, err)
@@ -48,6 +53,21 @@ func Execute(ctx context.Context, args []string, in io.Reader, out, errOut io.Wr
 		fmt.Fprintf(errOut, "ha-install: %s\n", indent(err.Error()))
 	}
 	return exitCode(err)
+}
+
+// again is the command line that goes on from where this one was stopped. A
+// plan that was carried out in part does not hold any more.
+func again(args []string) string {
+	kept := []string{"ha-install"}
+	for i := 0; i < len(args); i++ {
+		switch {
+		case args[i] == "--plan":
+			i++
+		case !strings.HasPrefix(args[i], "--plan="):
+			kept = append(kept, args[i])
+		}
+	}
+	return host.Quote(kept)
 }
 
 func newRoot() *cobra.Command {
@@ -66,7 +86,7 @@ quorum before and after every step.
 		SuggestionsMinimumDistance: 2,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
-	root.AddCommand(newInit(), newValidate(), newSchema(), newPreflight(), newApply(), newStatus(), newHistory(), newKubeconfig(), newReset(), newBundle())
+	root.AddCommand(newInit(), newValidate(), newSchema(), newPreflight(), newPlan(), newApply(), newStatus(), newHistory(), newKubeconfig(), newReset(), newBundle())
 	group(root)
 	return root
 }

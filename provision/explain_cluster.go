@@ -52,6 +52,13 @@ func (a *apply) grow(ih inventory.Host, seen *etcd.Verdict) phase.Change {
 	return phase.Change{Kind: changeMembership, Name: ih.Name, New: true, Text: "added as a learner, promoted to voter when it has caught up", Figures: figures(before.Numbers, after.Numbers)}
 }
 
+// plannedEtcd is etcd after the joins planned so far; nil before the first.
+func (a *apply) plannedEtcd() *etcd.Verdict {
+	a.fmu.Lock()
+	defer a.fmu.Unlock()
+	return a.forecast.etcd
+}
+
 func (a *apply) explainInit(ctx context.Context) ([]phase.Change, error) {
 	ih := a.first
 	h, err := a.host(ih.Name)
@@ -111,8 +118,12 @@ func (a *apply) explainJoin(ctx context.Context, ih inventory.Host) ([]phase.Cha
 		return []phase.Change{{Kind: changeRun, Name: "kubeadm", Text: "it votes already; its Node is marked as control plane"}}, nil
 	case joinFresh:
 		op := etcd.Operation{Kind: etcd.OpAddLearner, Host: ih.Name, PeerURL: peerURL(ih), HostEmpty: true}
-		if d := etcd.Project(found.verdict, op); !d.Allowed && d.Definite {
-			return nil, &etcd.QuorumError{What: op.String(), Reason: d.Reason, Run: d.Run, Verdict: found.verdict, Decision: &d}
+		v := found.verdict
+		if planned := a.plannedEtcd(); planned != nil { // a learner that is in the way now has its own join before
+			v = *planned
+		}
+		if d := etcd.Project(v, op); !d.Allowed && d.Definite {
+			return nil, &etcd.QuorumError{What: op.String(), Reason: d.Reason, Run: d.Run, Verdict: v, Decision: &d}
 		}
 	}
 	member := a.grow(ih, &found.verdict)
@@ -159,9 +170,7 @@ func (a *apply) explainHarden(ctx context.Context, ih inventory.Host) ([]phase.C
 	if err != nil {
 		return nil, err
 	}
-	a.fmu.Lock()
-	planned := a.forecast.etcd
-	a.fmu.Unlock()
+	planned := a.plannedEtcd()
 	if planned == nil {
 		v := a.members.Look(ctx, etcd.Options{})
 		planned = &v
@@ -175,11 +184,9 @@ func (a *apply) foreseeHarden(ih inventory.Host) (phase.State, []phase.Change, e
 	if a.established || ih.Name != a.first.Name {
 		return phase.AlreadyDone, nil, nil
 	}
-	a.fmu.Lock()
-	defer a.fmu.Unlock()
 	v := etcd.Verdict{}
-	if a.forecast.etcd != nil {
-		v = *a.forecast.etcd
+	if planned := a.plannedEtcd(); planned != nil {
+		v = *planned
 	}
 	v.State = etcd.Pass // it is proven before
 	return phase.ToChange, a.hardenChange(ih, v, phase.Change{Kind: changeFile, Name: etcdManifest, Text: stateFlag + stateExists}), nil

@@ -1,0 +1,101 @@
+package cmd
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/ha-install/ha-install/provision"
+)
+
+// errDeclined: the operator looked at the plan and did not agree to it.
+var errDeclined = errors.New("not agreed to; nothing was changed")
+
+// agreement is how apply comes by the plan that it may carry out.
+type agreement struct {
+	file     string // a plan that was agreed to earlier
+	yes      bool   // agreed to whatever it is
+	terminal bool   // there is somebody to ask
+	verbose  bool
+}
+
+// plan is what was agreed to; nil means anything. Without a terminal nobody is
+// asked: a pipeline must not hang.
+func (a agreement) plan(c *cobra.Command, site *provision.Site, shown io.Writer) (*provision.Plan, error) {
+	if a.file != "" {
+		return readPlan(a.file)
+	}
+	if a.yes || !a.terminal {
+		return nil, nil
+	}
+	if err := site.RequireAll(); err != nil {
+		return nil, err
+	}
+	plan, err := provision.MakePlan(c.Context(), site, nil)
+	if err != nil {
+		return nil, err
+	}
+	renderPlan(shown, plan, a.verbose)
+	if plan.Nothing() { // the run proves it
+		return &plan, nil
+	}
+	fmt.Fprintf(c.ErrOrStderr(), "\nApply this plan? Type yes to go on: ")
+	answer, err := readLine(c.Context(), c.InOrStdin())
+	if err != nil {
+		return nil, err
+	}
+	if answer != "yes" {
+		return nil, errDeclined
+	}
+	return &plan, nil
+}
+
+func readPlan(file string) (*provision.Plan, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	plan, err := provision.ReadPlan(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return &plan, nil
+}
+
+// readLine reads what is typed; an interrupt ends it.
+func readLine(ctx context.Context, in io.Reader) (string, error) {
+	lines, errs := make(chan string, 1), make(chan error, 1)
+	go func() { // it outlives an interrupt: a read cannot be called off
+		line, err := bufio.NewReader(in).ReadString('\n')
+		if err != nil {
+			errs <- errDeclined
+			return
+		}
+		lines <- strings.TrimSpace(line)
+	}()
+	select {
+	case line := <-lines:
+		return line, nil
+	case err := <-errs:
+		return "", err
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+}
+
+// onTerminal says whether somebody sits there to read and to answer.
+func onTerminal(c *cobra.Command) bool {
+	return isTerminal(c.InOrStdin()) && isTerminal(c.OutOrStdout())
+}
+
+func isTerminal(stream any) bool {
+	f, ok := stream.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}

@@ -1,0 +1,72 @@
+package cmd
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ha-install/ha-install/provision"
+)
+
+func newPlan() *cobra.Command {
+	var output, out string
+	var verbose bool
+	c := inventoryArg(&cobra.Command{
+		Use:   "plan INVENTORY",
+		Short: "Say what apply would do; nothing is changed",
+		Long: `plan asks all hosts what apply would do, by the same list of steps: files with
+their differences, packages, binaries and images, changes of membership with
+the quorum before and after each, restarts in their order, and what cannot be
+known before an earlier step has run. Secrets are never shown.
+
+Hosts, etcd and the API refuse every change while a plan is made.
+
+It ends with 0 when there is nothing to do, with 2 when there is, and with what
+apply would end with when that would be refused.`,
+		Example: `  ha-install plan inventory.yaml
+  ha-install plan --out plan.json inventory.yaml
+  ha-install apply --plan plan.json inventory.yaml`,
+	})
+	outputFlag(c, &output, "text", "json")
+	c.Flags().StringVar(&out, "out", "", "also keep the plan in this file, for apply --plan")
+	_ = c.MarkFlagFilename("out", "json") // the flag was just made
+	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "show the content of new files, and the steps that are done, too")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		cluster, base, err := loadToApply(c, args[0])
+		if err != nil {
+			return err
+		}
+		site := provision.Connect(c.Context(), cluster, base, provision.SSH)
+		defer site.Close()
+		tell := func(text string) { fmt.Fprintln(c.OutOrStdout(), indentBlock(text)) }
+		if output == "json" {
+			tell = nil
+		}
+		plan, err := provision.MakePlan(c.Context(), site, tell)
+		if err != nil {
+			return err
+		}
+		if out != "" {
+			data, err := json.MarshalIndent(plan, "", "  ")
+			if err != nil {
+				return err
+			}
+			if err := writeFile(out, append(data, '\n')); err != nil {
+				return err
+			}
+		}
+		if output == "json" {
+			if err := json.NewEncoder(c.OutOrStdout()).Encode(plan); err != nil {
+				return err
+			}
+		} else {
+			renderPlan(c.OutOrStdout(), plan, verbose)
+		}
+		if !plan.Nothing() {
+			return &saidError{errChanges}
+		}
+		return nil
+	}
+	return c
+}
