@@ -30,7 +30,9 @@ answers within five seconds, also with dead hosts. Its exit code is the verdict.
 With --watch it keeps the connections open and asks again and again, brings
 back hosts that come back, and says what changed; the exit code is the last
 verdict. On a terminal it shows the last round in place; in a pipe each round
-is a block, with -o json a line.`,
+is a block, with -o json a line.
+
+` + statusHelp,
 	})
 	outputFlag(c, &output, "text", "json")
 	c.Flags().BoolVarP(&watch, "watch", "w", false, "ask again and again, until interrupted")
@@ -58,6 +60,22 @@ is a block, with -o json a line.`,
 	}
 	return c
 }
+
+// statusHelp is the contract of -o json.
+const statusHelp = `With -o json it is one object, schema 1; a later schema may change what a field
+means, a new field alone does not raise it. Durations are numbers of seconds
+and their names end in "Seconds".
+  state        of everything; PASS with problems beside it is DEGRADED
+  tookSeconds  connecting included
+  quorum       the verdict on etcd: state, reasons, numbers, leader, term,
+               alarms, and members, each with the inputs that it was judged by
+  operations   what would become of each operation on members now: allowed or
+               refused, why, and the numbers after it
+  endpoint     which masters answer there, from every master and from here
+  hosts        SSH, components, boot, clock, disks, certificates; "ok" is good
+  problems     what is wrong, a sentence each; warnings: what wants attention
+  thresholds   those that were crossed, with value and limits
+  changes      since the round before, with --watch`
 
 // statusError is nil for PASS, else the verdict as an exit code: it is shown
 // already.

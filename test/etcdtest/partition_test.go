@@ -50,6 +50,26 @@ func TestFault7LeaderIsCutOff(t *testing.T) {
 	}
 }
 
+// The leader moves although nothing is wrong: the next step waits until the new
+// one has stayed for as long as an election takes.
+func TestFault7GateWaitsForAStableTerm(t *testing.T) {
+	t.Parallel()
+	c := Start(t, 3)
+	m := c.Connect()
+	before := c.Ready(m)
+	if err := m.MoveLeader(bg, 0); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	v, err := m.Gate(bg, etcd.Want{AllHealthy: true}, 30*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v.LeaderID == before.LeaderID || v.StableFor.Duration() < etcd.ElectionTimeout || time.Since(began) < etcd.ElectionTimeout {
+		t.Errorf("leader %s (was %s), stable for %s, passed after %s", v.LeaderName, before.LeaderName, v.StableFor, time.Since(began))
+	}
+}
+
 // Both followers are cut off: the old leader alone is the minority.
 func TestFault7MinorityIsNotServed(t *testing.T) {
 	t.Parallel()
