@@ -22,6 +22,7 @@ type Network struct {
 	down   map[string]bool          // vantage points whose SSH fails
 	frozen map[string]chan struct{} // by address; closed when it thaws
 	loss   float64
+	off    map[string]bool // hosts and addresses that do not answer at all
 	ended  map[string]bool // addresses whose member has stopped
 	open   map[*freezable]bool
 }
@@ -38,7 +39,15 @@ func (n *Network) Lose(part float64) {
 }
 
 func newNetwork() *Network {
-	return &Network{down: map[string]bool{}, frozen: map[string]chan struct{}{}, ended: map[string]bool{}, open: map[*freezable]bool{}}
+	return &Network{down: map[string]bool{}, frozen: map[string]chan struct{}{}, off: map[string]bool{}, ended: map[string]bool{}, open: map[*freezable]bool{}}
+}
+
+// PowerOff stops a member and its host: nobody who dials either gets an answer.
+func (c *Cluster) PowerOff(m *Member) {
+	m.Stop()
+	c.Net.mu.Lock()
+	defer c.Net.mu.Unlock()
+	c.Net.off[m.Name], c.Net.off[address(m)] = true, true
 }
 
 // SSHDown makes every dial from the host fail, or work again.
@@ -86,8 +95,12 @@ func address(m *Member) string { return strings.TrimPrefix(m.ClientURL, "https:/
 func (n *Network) dialer(via string) func(context.Context, string, string) (net.Conn, error) {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		n.mu.Lock()
-		down, ended := n.down[via], n.ended[addr]
+		down, ended, off := n.down[via], n.ended[addr], n.off[via] || n.off[addr]
 		n.mu.Unlock()
+		if off {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
 		if down {
 			return nil, errors.New("dial tcp: no route to host")
 		}
