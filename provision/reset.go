@@ -57,6 +57,11 @@ func (s *Site) resetNode(ih inventory.Host) phase.Phase {
 			if err := cleanNode(ctx, h); err != nil {
 				return err
 			}
+			// The next cluster may have another pod network: the runtime takes
+			// the first file that it finds, and nodes would be Ready without one.
+			if err := keep(ctx, h, templates.CNIConfigDir); err != nil {
+				return err
+			}
 			return runAll(ctx, h, []string{"systemctl", "disable", "kubelet.service"})
 		},
 	}
