@@ -121,7 +121,7 @@ func (m *Members) reach(ctx context.Context, url string, via Target) (*conn, *St
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, nil, Attempt{Via: via.Name, Outcome: NoCertificate, Err: err.Error()}
 		}
-		return nil, nil, Attempt{Via: via.Name, Outcome: VantageDown, Err: reason(err)}
+		return nil, nil, Attempt{Via: via.Name, Outcome: VantageDown, Err: strings.TrimPrefix(reason(errors.Unwrap(err)), via.Name+": ")}
 	}
 	c, err := connect(ctx, url, via, cfg)
 	if err != nil {
