@@ -2,11 +2,19 @@ package kube
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 )
 
 // to dials one address, whatever is asked for.
@@ -40,4 +48,53 @@ func TestComponentsSayHowTheyAre(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestOwnMadeCertificateHasToHoldTogether(t *testing.T) {
+	own, stranger := selfMade(t), selfMade(t)
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "localhost@1"}, DNSNames: []string{"localhost"},
+		NotBefore: time.Now().AddDate(-2, 0, 0), NotAfter: time.Now().AddDate(-1, 0, 0), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
+	der, err := x509.CreateCertificate(rand.Reader, leaf, own.Leaf, key.Public(), own.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, row := range map[string]struct {
+		chain [][]byte
+		want  string
+	}{
+		"its own root, and older than a year": {[][]byte{der, own.Leaf.Raw}, ""},
+		"another root":                        {[][]byte{der, stranger.Leaf.Raw}, "its own certificate: "},
+	} {
+		s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok")) }))
+		s.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: row.chain, PrivateKey: key}}}
+		s.StartTLS()
+		defer s.Close()
+		err := SchedulerHealthz(t.Context(), to(s.Listener.Addr().String()))
+		if (err == nil) != (row.want == "") || err != nil && !strings.Contains(err.Error(), row.want) {
+			t.Errorf("%s: %v, want %q", name, err, row.want)
+		}
+	}
+}
+
+// selfMade is a root that was made two years ago.
+func selfMade(t *testing.T) tls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "localhost-ca@1"}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().AddDate(-2, 0, 0), NotAfter: time.Now().AddDate(-1, 0, 0), KeyUsage: x509.KeyUsageCertSign}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, err = x509.ParseCertificate(der); err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: c}
 }
