@@ -73,6 +73,7 @@ func TestCluster(t *testing.T) {
 		{"refusals", refusals},
 		{"install", install},
 		{"second apply", secondApply},
+		{"lock and history", lockAndHistory},
 		{"status", statusWithFaults},
 		{"power off each master", powerOffMasters},
 		{"power off the balancer with the VIP", powerOffBalancer},

@@ -99,6 +99,9 @@ func statusMasterOff(t *testing.T, path string) {
 		t.Errorf("status as text: exit %d in %s\n%s", text.code, text.took, text.tail())
 	}
 	watching.await(t, "cp-2 gone", func(s status) bool { return s.changed("cp-2 etcd", "dead") })
+	if list := pastOf(t, path); len(list) == 0 {
+		t.Error("history knows of no operation while cp-2 is off")
+	}
 	power(t, "cp-2", true)
 	t.Logf("cp-2 was whole again %s after its boot", awaitFaultless(t, path, 3*time.Minute).Round(time.Second))
 	watching.await(t, "cp-2 back", func(s status) bool { return s.Quorum.State == "PASS" && s.faultless() == nil })
