@@ -154,20 +154,36 @@ func (d *hold) stay(ctx context.Context, s *holdSession) {
 			return
 		}
 		next, epoch, err := d.take(ctx)
+		var busy *BusyError
+		if errors.As(err, &busy) {
+			epoch = d.now(ctx)
+		}
 		switch {
-		case err != nil:
+		case (err == nil || busy != nil) && epoch != d.current():
+			if next != nil {
+				next.end()
+			}
+			d.lose(ctx)
+			return
+		case err != nil: // out of reach, or held by one who may yet let go
 			s = nil
 			if !wait(ctx, retake) {
 				return
 			}
-		case epoch != d.current():
-			next.end()
-			d.lose(ctx)
-			return
 		default:
 			s = next
 		}
 	}
+}
+
+// now is the host's epoch while another holds it, who may have raised it or
+// not; ours when it cannot be read.
+func (d *hold) now(ctx context.Context) string {
+	epoch, err := d.h.ReadFile(ctx, d.h.lockDir+"/epoch")
+	if err != nil {
+		return d.current()
+	}
+	return strings.TrimSpace(string(epoch))
 }
 
 // current is what the host's epoch must be while nobody took over.

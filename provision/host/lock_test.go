@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -169,7 +170,7 @@ func TestASleeperThatWakesUpCanDoNothing(t *testing.T) {
 	}
 	sleeper.signal(t, syscall.SIGCONT)
 	said := sleeper.act(t)
-	for _, way := range []string{"Run", "Run with input", "Upload", "MoveAside", "Step"} {
+	for _, way := range []string{"told", "Run", "Run with input", "Upload", "MoveAside", "Step"} {
 		if want := way + ": cp-1: another operation took over: two@laptop (ha-install apply x.yaml, pid 4711), begun "; !strings.HasPrefix(said[way], want) {
 			t.Errorf("%q, want %q", said[way], want)
 		}
@@ -182,6 +183,30 @@ func TestASleeperThatWakesUpCanDoNothing(t *testing.T) {
 		if err != nil {
 			t.Errorf("the new holder: %s: %v", way, err)
 		}
+	}
+}
+
+// TestAnUploadThatATakeoverOvertakes has its content on the way when another
+// operation raises the epoch: it must not be put in place.
+func TestAnUploadThatATakeoverOvertakes(t *testing.T) {
+	ctx := testContext(t)
+	h, _ := operators(t, 2)
+	first := locked(t, h[0], "one", "1.one", LockHooks{})
+	name := filepath.Join(t.TempDir(), "f")
+	_, err := h[0].Upload(ctx, File{
+		Path: name, Mode: 0o600, Sum: fmt.Sprintf("%x", sha256.Sum256([]byte("late"))), Size: 4,
+		Open: func() (io.ReadCloser, error) {
+			first.Release()
+			locked(t, h[1], "two", "2.two", LockHooks{})
+			return io.NopCloser(strings.NewReader("late")), nil
+		},
+	})
+	var fenced *FencedError
+	if !errors.As(err, &fenced) || fenced.By != who("two") {
+		t.Errorf("%v", err)
+	}
+	if _, err := os.Stat(name); err == nil {
+		t.Error("it was put in place")
 	}
 }
 

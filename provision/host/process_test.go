@@ -90,9 +90,15 @@ func TestOperatorProcess(t *testing.T) {
 	}
 	h := must[*SSH](t)(Dial(testContext(t), o.Config))
 	h.stepsDir, h.lockDir, h.journalDir, h.lockExpiry = o.StepsDir, o.LockDir, o.JournalDir, o.Expiry
-	locked(t, h, "one", "1.one", LockHooks{})
+	told := make(chan *FencedError, 1)
+	locked(t, h, "one", "1.one", LockHooks{Fenced: func(e *FencedError) { told <- e }})
 	fmt.Println("held")
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		select { // it finds out by itself, before it acts
+		case e := <-told:
+			fmt.Println("told:", e)
+		case <-time.After(10 * time.Second):
+		}
 		for way, err := range ways(testContext(t), h, o.Dir) {
 			fmt.Printf("%s: %v\n", way, err)
 		}

@@ -20,6 +20,12 @@ import (
 // newAPI is an API server and a client of it.
 func newAPI(t *testing.T) (*kubeapi.Server, *Client) {
 	t.Helper()
+	return newGuardedAPI(t, nil)
+}
+
+// newGuardedAPI has the client ask before each change.
+func newGuardedAPI(t *testing.T, before func(context.Context) error) (*kubeapi.Server, *Client) {
+	t.Helper()
 	api := kubeapi.New()
 	server := httptest.NewTLSServer(api)
 	t.Cleanup(server.Close)
@@ -35,7 +41,7 @@ func newAPI(t *testing.T) (*kubeapi.Server, *Client) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, err := NewClient(nil, strings.TrimPrefix(server.URL, "https://"), data, nil)
+	client, err := NewClient(nil, strings.TrimPrefix(server.URL, "https://"), data, before)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -101,6 +101,32 @@ func TestFault9GhostVoterIsRefusedAtOnceAndRemovedByID(t *testing.T) {
 	}
 }
 
+// TestChangesAskBefore has a run that has lost its lock: it may look, and
+// change nothing.
+func TestChangesAskBefore(t *testing.T) {
+	t.Parallel()
+	c := Start(t, 3)
+	c.Ready(c.Connect())
+	lost := errors.New("the lock is another's")
+	m := etcd.NewMembers(c.Targets(), func(context.Context) error { return lost })
+	defer m.Close()
+	v, err := m.Gate(bg, etcd.Want{Voters: 3, AllHealthy: true}, time.Minute)
+	if err != nil {
+		t.Fatalf("looking is free: %v", err)
+	}
+	ctx, cancel := context.WithTimeout(bg, 10*time.Second)
+	defer cancel()
+	_, adding := m.AddLearner(ctx, "https://127.0.0.9:2380", "cp-9")
+	for what, err := range map[string]error{"add": adding, "remove": m.Remove(ctx, c.Member("cp-2").ID()), "move the leader": m.MoveLeader(ctx, 0)} {
+		if !errors.Is(err, lost) || ctx.Err() != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if after, err := m.Gate(bg, etcd.Want{Voters: 3, AllHealthy: true}, time.Minute); err != nil || after.LeaderID != v.LeaderID {
+		t.Errorf("something was changed: %v", err)
+	}
+}
+
 func TestLeaderIsMovedAndRemoved(t *testing.T) {
 	t.Parallel()
 	c := Start(t, 3)
