@@ -43,7 +43,13 @@ func (a agreement) plan(c *cobra.Command, site *provision.Site, shown io.Writer)
 		return nil, err
 	}
 	renderPlan(shown, plan, a.verbose)
-	if plan.Nothing() { // the run proves it
+	return ask(c, plan)
+}
+
+// ask has the operator agree to a plan that was shown; where nothing is to do,
+// the run proves that.
+func ask(c *cobra.Command, plan provision.Plan) (*provision.Plan, error) {
+	if plan.Nothing() {
 		return &plan, nil
 	}
 	fmt.Fprintf(c.ErrOrStderr(), "\nApply this plan? Type yes to go on: ")

@@ -108,6 +108,36 @@ func TestAnswerIsYesOrNothingHappens(t *testing.T) {
 	}
 }
 
+func TestAskIsForChangesOnly(t *testing.T) {
+	nothing := examplePlan()
+	nothing.Steps = nothing.Steps[:2]
+	rows := []struct {
+		name   string
+		plan   provision.Plan
+		answer string
+		err    error
+		asked  bool
+	}{
+		{"yes agrees", examplePlan(), "yes\n", nil, true},
+		{"anything else does not", examplePlan(), "ok\n", errDeclined, true},
+		{"nor does silence", examplePlan(), "", errDeclined, true},
+		{"nothing to do needs no answer", nothing, "", nil, false},
+	}
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			var errOut bytes.Buffer
+			c := &cobra.Command{}
+			c.SetContext(t.Context())
+			c.SetIn(strings.NewReader(row.answer))
+			c.SetErr(&errOut)
+			plan, err := ask(c, row.plan)
+			if !errors.Is(err, row.err) || (plan != nil) != (row.err == nil) || strings.Contains(errOut.String(), "Type yes") != row.asked {
+				t.Errorf("%v, %v, asked %q", plan, err, errOut.String())
+			}
+		})
+	}
+}
+
 func TestNobodyIsAskedWithoutATerminal(t *testing.T) {
 	c := &cobra.Command{}
 	c.SetContext(t.Context())

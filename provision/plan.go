@@ -148,8 +148,15 @@ func flatten(into map[string]any, at string, value any) {
 // MovedError means that what was agreed to is no longer what would be done.
 type MovedError struct{ Differ []string }
 
+// movedShown is how many differences an error spells out.
+const movedShown = 12
+
 func (e *MovedError) Error() string {
-	return "the plan does not hold any more; nothing was changed\nwhy: " + strings.Join(e.Differ, "\n     ") +
+	shown := e.Differ
+	if len(shown) > movedShown {
+		shown = append(slices.Clone(shown[:movedShown]), fmt.Sprintf("and %d more", len(e.Differ)-movedShown))
+	}
+	return "the plan does not hold any more; nothing was changed\nwhy: " + strings.Join(shown, "\n     ") +
 		"\nrun: ha-install plan, and apply what it says now"
 }
 

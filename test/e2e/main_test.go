@@ -71,14 +71,17 @@ func TestCluster(t *testing.T) {
 		run  func(*testing.T)
 	}{
 		{"refusals", refusals},
+		{"plan of bare hosts", planBare},
 		{"install", install},
 		{"second apply", secondApply},
 		{"lock and history", lockAndHistory},
+		{"plan of a finished cluster", planFinished},
 		{"status", statusWithFaults},
 		{"power off each master", powerOffMasters},
 		{"power off the balancer with the VIP", powerOffBalancer},
 		{"grow through faults", grow},
 		{"reset", reset},
+		{"stopped and planned", stoppedAndPlanned},
 		{"fault 3: installer killed once", killedOnce},
 		{"fault 3: installer killed everywhere", fault3},
 	}
