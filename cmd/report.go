@@ -1,8 +1,12 @@
 package cmd
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -17,12 +21,14 @@ import (
 type runFlags struct {
 	output   string
 	progress string
+	report   string // where the timeline goes; "" for none
 	verbose  bool
 }
 
 func (f *runFlags) add(c *cobra.Command) {
 	outputFlag(c, &f.output, "text", "json")
 	choiceFlag(c, &f.progress, "progress", "", "on a terminal a live view, elsewhere plain lines", progressAuto, progressLive, progressPlain)
+	c.Flags().StringVar(&f.report, "report", "", "write a timeline of the run to this file, as one HTML page")
 	c.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "show the output of long commands too (kubeadm)")
 }
 
@@ -39,6 +45,8 @@ type reporter struct {
 	now    func() time.Time
 	began  time.Time
 	phases []phaseSummary
+	file   string      // of the timeline; "" for none
+	record recordedRun // for the timeline
 }
 
 // begin shows the head of a run of the verb c. none is what it means that
@@ -49,7 +57,10 @@ func (f *runFlags) begin(c *cobra.Command, cluster *inventory.Cluster, none stri
 	if err != nil {
 		return nil, err
 	}
-	r := &reporter{now: time.Now, began: time.Now()}
+	if err := writable(f.report); err != nil {
+		return nil, &usageError{fmt.Errorf("--report: %w; nothing was changed", err)}
+	}
+	r := &reporter{now: time.Now, began: time.Now(), file: f.report}
 	text := &plain{out: out, lines: f.verbose, none: none}
 	switch {
 	case tty != nil:
@@ -60,7 +71,8 @@ func (f *runFlags) begin(c *cobra.Command, cluster *inventory.Cluster, none stri
 	default:
 		r.view = text
 	}
-	r.view.begin(headOf(c.Name(), cluster, r.began))
+	r.record.Head = headOf(c.Name(), cluster, r.began)
+	r.view.begin(r.record.Head)
 	return r, nil
 }
 
@@ -70,9 +82,13 @@ func (r *reporter) event(e phase.Event) {
 		r.phases = summarize(r.phases, e)
 	}
 	r.view.event(e)
+	if r.file != "" && e.Kind != phase.Progress {
+		r.record.Events = append(r.record.Events, e)
+	}
 }
 
-// end shows how the run ended, with err or without, and returns err as it is.
+// end shows how the run ended, with err or without, and writes its timeline.
+// It returns err, and what went wrong with the timeline.
 func (r *reporter) end(c *cobra.Command, err error, tally func() phase.Tally) error {
 	now, t := r.now(), tally()
 	s := runSummary{
@@ -86,7 +102,42 @@ func (r *reporter) end(c *cobra.Command, err error, tally func() phase.Tally) er
 		}
 	}
 	r.view.end(s)
+	r.record.Summary = s
+	if saving := r.save(); saving != nil {
+		return errors.Join(err, saving)
+	}
 	return err
+}
+
+func (r *reporter) save() error {
+	if r.file == "" {
+		return nil
+	}
+	var page bytes.Buffer
+	err := timeline(&page, r.record)
+	if err == nil {
+		err = writeFile(r.file, page.Bytes())
+	}
+	if err != nil {
+		return fmt.Errorf("the run is over, its --report was not written: %w", err)
+	}
+	return nil
+}
+
+// writable tries whether a file could be written: a run must not find out at
+// its end.
+func writable(file string) error {
+	if file == "" {
+		return nil
+	}
+	if info, err := os.Stat(file); err == nil && info.IsDir() {
+		return fmt.Errorf("%s is a directory", file)
+	}
+	probe, err := os.CreateTemp(filepath.Dir(file), ".ha-install-*")
+	if err != nil {
+		return err
+	}
+	return errors.Join(probe.Close(), os.Remove(probe.Name()))
 }
 
 // plain shows a run as lines for people and log files.
