@@ -51,7 +51,7 @@ lab-ssh: ## Log in to a lab host: make lab-ssh HOST=cp-1
 	$(LAB) ssh $(HOST)
 
 e2e: build lab-up ## The whole suite on real hosts
-	go test -tags e2e -count=1 -p 1 -timeout 50m -v ./test/e2e ./test/fault
+	go test -tags e2e -count=1 -p 1 -timeout 50m -v ./test/e2e ./test/fault ./test/browser
 
 demo: build lab-up ## Bare hosts to a verified cluster, and a look around
 	./test/demo.sh

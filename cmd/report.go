@@ -23,6 +23,7 @@ type runFlags struct {
 	progress string
 	report   string // where the timeline goes; "" for none
 	verbose  bool
+	debug    bool
 }
 
 func (f *runFlags) add(c *cobra.Command) {
@@ -30,6 +31,7 @@ func (f *runFlags) add(c *cobra.Command) {
 	choiceFlag(c, &f.progress, "progress", "", "on a terminal a live view, elsewhere plain lines", progressAuto, progressLive, progressPlain)
 	c.Flags().StringVar(&f.report, "report", "", "write a timeline of the run to this file, as one HTML page")
 	c.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "show the output of long commands too (kubeadm)")
+	c.Flags().BoolVar(&f.debug, "debug", false, "show every remote command on standard error, with its time and bytes, never its content")
 }
 
 // viewer shows a run in one form. Its methods are called one at a time.
@@ -56,6 +58,9 @@ func (f *runFlags) begin(c *cobra.Command, cluster *inventory.Cluster, none stri
 	tty, err := f.terminal(out)
 	if err != nil {
 		return nil, err
+	}
+	if f.debug {
+		debugTo(c, c.ErrOrStderr())
 	}
 	if err := writable(f.report); err != nil {
 		return nil, &usageError{fmt.Errorf("--report: %w; nothing was changed", err)}

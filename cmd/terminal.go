@@ -61,9 +61,11 @@ func (f *runFlags) terminal(out io.Writer) (*os.File, error) {
 	switch {
 	case f.progress == progressLive && f.output == "json":
 		return nil, &usageError{errors.New("--progress live and -o json exclude each other")}
+	case f.progress == progressLive && f.debug:
+		return nil, &usageError{errors.New("--progress live and --debug exclude each other")}
 	case f.progress == progressLive && !able:
 		return nil, &usageError{errors.New("--progress live: standard output is no terminal that can move its cursor; use --progress plain")}
-	case f.progress == progressPlain || f.output == "json" || !able:
+	case f.progress == progressPlain || f.debug || f.output == "json" || !able:
 		return nil, nil
 	}
 	return file, nil

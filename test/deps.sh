@@ -20,6 +20,7 @@ need iptables /usr/sbin/iptables
 need rsync /usr/bin/rsync
 need sudo /usr/bin/sudo
 need util-linux /usr/bin/nsenter
+need chromium /usr/bin/chromium
 # flannel, of the lab's software, compiles with cgo only.
 need gcc /usr/bin/gcc
 need libc6-dev /usr/include/stdio.h

@@ -123,7 +123,8 @@ func (h *SSH) commandLine(argv []string, env map[string]string) (string, error) 
 
 // exec runs one command on the given connection and waits for its end or for
 // ctx, whose end closes the session.
-func (h *SSH) exec(ctx context.Context, l *link, x execution) ([]byte, error) {
+func (h *SSH) exec(ctx context.Context, l *link, x execution) (result []byte, err error) {
+	defer h.traced(ctx, &x, &result, &err)()
 	var under *fence
 	if x.fenced != "" {
 		under = h.fence.Load()

@@ -12,6 +12,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/pkg/sftp"
 	"golang.org/x/sync/errgroup"
@@ -148,7 +149,10 @@ func (h *SSH) send(ctx context.Context, l *link, files []File) error {
 	g.SetLimit(filesAtOnce)
 	for _, f := range files {
 		g.Go(func() error {
-			if err := put(gctx, c, f); err != nil {
+			began := time.Now()
+			err := put(gctx, c, f)
+			h.tracedPut(ctx, f, began, err)
+			if err != nil {
 				return h.putError(ctx, l, c, f, err)
 			}
 			return nil

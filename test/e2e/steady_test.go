@@ -5,6 +5,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -33,9 +34,13 @@ func secondApply(t *testing.T) {
 	if r.took > bound {
 		t.Errorf("an apply with nothing to do took %s, want less than %s", r.took, bound)
 	}
-	if n := ha(t, "apply", "-o", "json", path).changed(t); n != 0 {
+	report := filepath.Join(t.TempDir(), "run.html")
+	r = ha(t, "apply", "-o", "json", "--debug", "--report", report, path)
+	if n := r.changed(t); n != 0 {
 		t.Errorf("a third apply changed %d steps", n)
 	}
+	lookAtReport(t, report, r)
+	checkDebug(t, baseHosts, r)
 }
 
 // awaitProbePodsGone waits for the pods of the data path's proof: the apply
