@@ -24,7 +24,7 @@ func newBundleInspect() *cobra.Command {
 	c := &cobra.Command{Use: "inspect BUNDLE", Short: "List what a bundle holds", Args: usage(cobra.ExactArgs(1))}
 	outputFlag(c, &output, "text", "json")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		b, err := bundle.Open(args[0])
+		b, err := openBundle(args[0])
 		if err != nil {
 			return err
 		}
@@ -55,7 +55,7 @@ func newBundleVerify() *cobra.Command {
 	return &cobra.Command{
 		Use: "verify BUNDLE", Short: "Check every item of a bundle against its SHA-256 sum", Args: usage(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
-			b, err := bundle.Open(args[0])
+			b, err := openBundle(args[0])
 			if err != nil {
 				return err
 			}
@@ -72,4 +72,12 @@ func newBundleVerify() *cobra.Command {
 			return nil
 		},
 	}
+}
+
+func openBundle(file string) (*bundle.Bundle, error) {
+	b, err := bundle.Open(file)
+	if err != nil {
+		return nil, fmt.Errorf("%w; want the file that spec.software.bundle names", err)
+	}
+	return b, nil
 }

@@ -53,6 +53,7 @@ func confirmName(c *cobra.Command, name, given, what string) error {
 		fmt.Fprintf(c.ErrOrStderr(), "This %s. Type the cluster's name (%s) to go on: ", what, name)
 		line, err := bufio.NewReader(c.InOrStdin()).ReadString('\n')
 		if err != nil {
+			fmt.Fprintln(c.ErrOrStderr())
 			return &usageError{errors.New("no name was typed; without a terminal use --confirm NAME")}
 		}
 		given = strings.TrimSpace(line)

@@ -51,6 +51,9 @@ func Execute(ctx context.Context, args []string, in io.Reader, out, errOut io.Wr
 		fmt.Fprintln(errOut, err)
 	default:
 		fmt.Fprintf(errOut, "ha-install: %s\n", indent(err.Error()))
+		if next := whatNext(err); next != "" {
+			fmt.Fprintf(errOut, "  next: %s\n", next)
+		}
 	}
 	return exitCode(err)
 }

@@ -8,13 +8,14 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/ha-install/ha-install/provision/kube"
+	"github.com/ha-install/ha-install/provision/phase"
 )
 
 // Kubeconfig fetches the administrator's kubeconfig from the first master that
 // has one and names its cluster, user and context after the cluster, so that
 // it can be merged with others.
 func Kubeconfig(ctx context.Context, s *Site) (*clientcmdapi.Config, error) {
-	var last error
+	var seen []error
 	for _, ih := range s.Cluster.ControlPlanes() {
 		h, err := s.host(ih.Name)
 		if err == nil {
@@ -23,9 +24,9 @@ func Kubeconfig(ctx context.Context, s *Site) (*clientcmdapi.Config, error) {
 				return rename(data, s.Cluster.Metadata.Name, "https://"+s.endpoint())
 			}
 		}
-		last = err
+		seen = append(seen, onHost(ih.Name, err))
 	}
-	return nil, fmt.Errorf("no master has a kubeconfig: %w", last)
+	return nil, fmt.Errorf("no master has given a kubeconfig; `ha-install status` shows where the cluster stands, apply makes one:\n%w", phase.Join(seen...))
 }
 
 func rename(data []byte, name, server string) (*clientcmdapi.Config, error) {
