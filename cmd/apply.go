@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -43,6 +44,10 @@ Without a terminal nobody is asked. --plan FILE carries out a plan that
 		if err != nil {
 			return err
 		}
+		report, err := flags.begin(c, cluster, "nothing to change: the cluster is as the inventory says")
+		if err != nil {
+			return err
+		}
 		site := provision.Connect(c.Context(), cluster, base, provision.SSH)
 		defer site.Close()
 		site.Operation = operation(c, cluster, args)
@@ -51,15 +56,17 @@ Without a terminal nobody is asked. --plan FILE carries out a plan that
 		if flags.output == "json" {
 			shown = c.ErrOrStderr()
 		}
-		plan, err := agreed.plan(c, site, shown)
-		if err != nil {
-			return err
-		}
-		report, err := flags.begin(c, cluster, "nothing to change: the cluster is as the inventory says")
-		if err != nil {
-			return err
-		}
 		run := &phase.Runner{Events: report.event, Stop: stopIn(c.Context())}
+		plan, err := agreed.plan(c, site, shown)
+		if errors.Is(err, errDeclined) {
+			return err
+		}
+		if err != nil {
+			return report.end(c, err, run.Tally)
+		}
+		if plan != nil {
+			report.goAhead()
+		}
 		if err := report.end(c, provision.ApplyPlan(c.Context(), site, plan, run), run.Tally); err != nil {
 			return err
 		}

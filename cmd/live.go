@@ -192,7 +192,7 @@ func (m *liveModel) take(e phase.Event) {
 		for _, s := range e.Stages {
 			m.toCome = append(m.toCome, s.Phases...)
 		}
-		m.total, m.ended = len(m.toCome), 0
+		m.total, m.ended, m.began = len(m.toCome), 0, e.Time
 	case phase.Stopping:
 		m.stopping = true
 	case phase.Started:

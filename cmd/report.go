@@ -81,6 +81,13 @@ func (f *runFlags) begin(c *cobra.Command, cluster *inventory.Cluster, none stri
 	return r, nil
 }
 
+// goAhead starts the clock anew: how long a plan was thought over is no part
+// of the run.
+func (r *reporter) goAhead() {
+	r.began = r.now()
+	r.record.Head.Time = r.began.UTC()
+}
+
 // event is called by the runner, one call at a time.
 func (r *reporter) event(e phase.Event) {
 	if e.Phase != "" {
