@@ -18,6 +18,7 @@ need mmdebstrap /usr/bin/mmdebstrap
 need iproute2 /sbin/ip
 need iptables /usr/sbin/iptables
 need rsync /usr/bin/rsync
+need openssl /usr/bin/openssl
 need sudo /usr/bin/sudo
 need util-linux /usr/bin/nsenter
 need chromium /usr/bin/chromium

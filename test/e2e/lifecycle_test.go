@@ -30,7 +30,7 @@ func reset(t *testing.T) {
 	const alive = `for p in /proc/[0-9]*; do read -r name <$p/comm && case $name in
 		kubelet|etcd|kube-apiserver|kube-controller*|kube-scheduler|kube-proxy|flanneld|coredns|haproxy|keepalived) echo "$name";; esac; done 2>/dev/null
 		ip -oneline address show | grep -o -e ' 198.51.100.10/[0-9]*' -e cni0 -e flannel.1
-		ls -d /etc/kubernetes/manifests/*.yaml /etc/kubernetes/*.conf /var/lib/etcd/member /var/lib/ha-install/cluster.json 2>/dev/null
+		ls -d /etc/kubernetes/manifests/*.yaml /etc/kubernetes/*.conf /var/lib/etcd/member /var/lib/ha-install/cluster.json /etc/cni/net.d/* 2>/dev/null
 		mount | grep /var/lib/kubelet
 		exit 0`
 	for host, left := range onEach(t, allHosts, alive) {

@@ -79,11 +79,14 @@ func TestCluster(t *testing.T) {
 		{"status", statusWithFaults},
 		{"power off each master", powerOffMasters},
 		{"power off the balancer with the VIP", powerOffBalancer},
+		{"conflicts", conflicts},
 		{"grow through faults", grow},
 		{"reset", reset},
 		{"stopped and planned", stoppedAndPlanned},
+		{"trial", trial},
 		{"fault 3: installer killed once", killedOnce},
 		{"fault 3: installer killed everywhere", fault3},
+		{"variants", variants},
 	}
 	for _, part := range parts {
 		began := time.Now()
@@ -122,6 +125,8 @@ type document map[string]any
 func (d document) spec() map[string]any { return d["spec"].(map[string]any) }
 
 func (d document) ssh() map[string]any { return d.spec()["ssh"].(map[string]any) }
+
+func (d document) network() map[string]any { return d.spec()["network"].(map[string]any) }
 
 // writeInventory writes the lab's inventory of the named hosts, edited, and
 // returns its path.

@@ -28,6 +28,8 @@ func refusals(t *testing.T) {
 		run  func(*testing.T)
 	}{
 		{"many errors in the inventory: all with their lines, no host asked", refuseInventory},
+		{"files that the inventory names are wrong: all with their lines, no host asked", refuseFiles},
+		{"fault 17: the bastion shows another key than the pinned one", refuseBastionKey},
 		{"fault 17: a host shows another key than the known one", refuseChangedKey},
 		{"fault 17: the key of a host is not known", refuseUnknownKey},
 		{"a host is off", refuseUnreachable},
