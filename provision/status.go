@@ -139,7 +139,7 @@ func TakeStatus(ctx context.Context, s *Site) Status {
 	wg.Go(func() { known = askAPI(asked, ready) })
 	wg.Go(func() { st.Endpoint = s.askEndpoint(asked, glances) })
 	wg.Wait()
-	known.fill(&st)
+	known.fill(&st, s.Cluster.Spec.Network.CNI.Plugin)
 	st.Took = units.Seconds(time.Since(began).Round(time.Millisecond))
 	st.Conclude()
 	return st

@@ -56,7 +56,7 @@ func askOne(ctx context.Context, client *kube.Client) (apiAnswer, error) {
 	return a, errors.Join(nodesErr, podsErr)
 }
 
-func (a apiAnswer) fill(st *Status) {
+func (a apiAnswer) fill(st *Status, plugin inventory.CNIPlugin) {
 	if a.leaderErr != nil {
 		st.LeaderErr = verdictOf(a.leaderErr)
 	}
@@ -68,6 +68,9 @@ func (a apiAnswer) fill(st *Status) {
 		for _, n := range a.nodes {
 			if n.Name == h.Name {
 				h.Node, h.Version = kube.NodeState(&n), n.Status.NodeInfo.KubeletVersion
+				if plugin == inventory.CNINone && kube.LacksNetwork(&n) {
+					h.Node = "not ready: it lacks a pod network, which is yours to install: spec.network.cni.plugin is none"
+				}
 				h.Pods = maps.Clone(a.pods[n.Name])
 			}
 		}
