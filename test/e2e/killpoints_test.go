@@ -50,9 +50,11 @@ func ended(e event) bool { return e.Kind == "finished" || e.Kind == "skipped" }
 
 // span is one phase of an undisturbed run.
 type span struct {
-	phase, host string
-	took        time.Duration
+	phase, host  string
+	began, ended time.Duration // since the run began
 }
+
+func (s span) took() time.Duration { return s.ended - s.began }
 
 // spansOf lists the phases of a run in the order in which they ended.
 func spansOf(t *testing.T, r result) []span {
@@ -64,7 +66,7 @@ func spansOf(t *testing.T, r result) []span {
 		if e.Kind == "started" {
 			began[key] = r.at[n]
 		} else if ended(e) {
-			spans = append(spans, span{e.Phase, e.Host, r.at[n] - began[key]})
+			spans = append(spans, span{e.Phase, e.Host, began[key], r.at[n]})
 		}
 	}
 	return spans
@@ -78,7 +80,7 @@ func killPoints(spans []span, random *rand.Rand) []killPoint {
 	var points []killPoint
 	for len(spans) > 0 {
 		n := 1
-		for n < len(spans) && spans[n].phase == spans[0].phase {
+		for n < len(spans) && spans[n].phase == spans[0].phase && spans[n].began < spans[0].ended {
 			n++
 		}
 		one := spans[random.IntN(n)]
@@ -93,16 +95,19 @@ func killPoints(spans []span, random *rand.Rand) []killPoint {
 func killsInside(points []killPoint, spans []span, random *rand.Rand, count int) []killPoint {
 	var whole time.Duration
 	for _, s := range spans {
-		whole += s.took
+		whole += s.took()
 	}
 	for range count {
 		at := time.Duration(random.Int64N(int64(whole)))
 		i := 0
-		for ; at >= spans[i].took; i++ {
-			at -= spans[i].took
+		for ; at >= spans[i].took(); i++ {
+			at -= spans[i].took()
 		}
 		p := killPoint{phase: spans[i].phase, host: spans[i].host, inside: true, after: at}
-		where := slices.IndexFunc(points, func(q killPoint) bool { return q.phase == p.phase })
+		where := slices.IndexFunc(points, func(q killPoint) bool { return q.phase == p.phase && q.host == p.host })
+		if where < 0 { // another host stands for the phase
+			where = slices.IndexFunc(points, func(q killPoint) bool { return q.phase == p.phase })
+		}
 		points = slices.Insert(points, where, p)
 	}
 	return points
