@@ -82,10 +82,10 @@ func TestCluster(t *testing.T) {
 		{"conflicts", conflicts},
 		{"grow through faults", grow},
 		{"reset", reset},
-		{"stopped and planned", stoppedAndPlanned},
 		{"trial", trial},
 		{"fault 3: installer killed once", killedOnce},
 		{"fault 3: installer killed everywhere", fault3},
+		{"stopped and planned", stoppedAndPlanned},
 		{"variants", variants},
 	}
 	for _, part := range parts {

@@ -167,7 +167,7 @@ func planFinished(t *testing.T) {
 }
 
 // stoppedAndPlanned makes a cluster by a plan, asks it to stop in the middle,
-// goes on, and grows it by another plan, on hosts that were reset.
+// goes on, and grows it by another plan, on bare hosts.
 func stoppedAndPlanned(t *testing.T) {
 	recreate(t, baseHosts...)
 	small := writeInventory(t, []string{"lb-1", "lb-2", "cp-1", "cp-2", "cp-3"}, nil)
