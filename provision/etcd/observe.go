@@ -125,16 +125,27 @@ func (m *Members) inOrder(attempts []Attempt) {
 // at the start.
 func (m *Members) details(ctx context.Context, c *conn, v *View) {
 	var wg sync.WaitGroup
-	wg.Go(func() { v.Serializable = c.read(ctx, clientv3.WithSerializable()) })
+	// What does not answer must leave the time for the status at the end.
+	asked, cancel := ctx, context.CancelFunc(func() {})
+	if deadline, bounded := ctx.Deadline(); bounded {
+		asked, cancel = context.WithDeadline(ctx, deadline.Add(-lastStatus))
+	}
+	defer cancel()
+	wg.Go(func() { v.Serializable = c.read(asked, clientv3.WithSerializable()) })
 	if !v.First.Learner { // a learner serves nothing else
-		wg.Go(func() { v.Linearizable = c.read(clientv3.WithRequireLeader(ctx)) })
 		wg.Go(func() {
-			l, err := c.list(ctx, true)
+			v.Linearizable = repeated(asked, func(ctx context.Context) Read { return c.read(clientv3.WithRequireLeader(ctx)) })
+		})
+		wg.Go(func() {
+			l, err := c.list(asked, true)
 			v.Local, v.LocalErr = l, text(err)
 		})
 		wg.Go(func() {
-			l, err := c.list(ctx, false)
-			v.Agreed, v.AgreedErr = l, text(err)
+			r := repeated(asked, func(ctx context.Context) listing {
+				l, err := c.list(ctx, false)
+				return listing{l, err}
+			})
+			v.Agreed, v.AgreedErr = r.list, text(r.err)
 		})
 	}
 	wg.Wait()
@@ -145,6 +156,35 @@ func (m *Members) details(ctx context.Context, c *conn, v *View) {
 		return
 	}
 	v.Last = s
+}
+
+// lastStatus is what is kept of a look's time for the status at its end.
+const lastStatus = 400 * time.Millisecond
+
+type listing struct {
+	list []Listed
+	err  error
+}
+
+// repeated asks again each election timeout until one of the questions is
+// answered, with yes or no: etcd drops what was on its way to a leader that
+// died, and says nothing.
+func repeated[T any](ctx context.Context, ask func(context.Context) T) T {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	answers := make(chan T, int(CallTimeout/ElectionTimeout)+1)
+	again := time.NewTicker(ElectionTimeout)
+	defer again.Stop()
+	for asked := 0; ; asked++ {
+		if asked < cap(answers) {
+			go func() { answers <- ask(ctx) }()
+		}
+		select {
+		case a := <-answers:
+			return a
+		case <-again.C:
+		}
+	}
 }
 
 // catchUp gives members a moment to apply what the leader had when we asked it
