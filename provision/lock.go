@@ -46,7 +46,7 @@ func (e *LockedError) Error() string {
 		return fmt.Sprintf("cluster %s: %s\nwhy: two operations at a time would undo each other; nothing was changed\nrun: wait until they have ended, or end them on %s, and run the same command again",
 			e.Cluster, working, working.Host)
 	}
-	return fmt.Sprintf("cluster %s is held by %s, who runs %q (pid %d) for %s; met on %s\nwhy: two operations at a time would undo each other; nothing was changed\nrun: ha-install status, which changes nothing, or wait: if that operator has died or is cut off, the lock frees itself within %s",
+	return fmt.Sprintf("cluster %s is held by %s, who runs %q (pid %d) for %s; met on %s\nwhy: two operations at a time would undo each other; nothing was changed\nrun: wait, ha-install history shows how far it is; if that operator has died or is cut off, the lock frees itself within %s",
 		e.Cluster, cmp.Or(e.Holder.Operator, "somebody"), e.Holder.Command, e.Holder.PID, e.Age, e.Host, host.LockExpiry)
 }
 
