@@ -112,7 +112,7 @@ func lockAndHistory(t *testing.T) {
 		first := start(t, inPreflight, "apply", "-o", "json", path)
 		for _, second := range [][]string{{"apply", path}, {"reset", "--confirm", clusterName, path}} {
 			r := ha(t, second...)
-			r.want(t, 7, me(t), "ha-install apply -o json "+path, "nothing was changed", "met on cp-1")
+			r.want(t, 7, me(t), "ha-install apply "+path, "nothing was changed", "met on cp-1")
 			if r.took > atOnce {
 				t.Errorf("the refusal took %s", r.took)
 			}
