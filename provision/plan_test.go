@@ -21,8 +21,11 @@ func planOf(ctx context.Context, t testing.TB, w *sim.World, c *inventory.Cluste
 	ctx = w.Begin(ctx, nil)
 	site := Connect(ctx, c, dir, w.Dial)
 	defer site.Close()
-	before := w.Snapshot(nil)
+	before, leases := w.Snapshot(nil), w.Leases()
 	plan, err := MakePlan(ctx, site, nil)
+	if w.Leases() != leases {
+		t.Error("a plan wrote to etcd")
+	}
 	for _, call := range w.Trace() {
 		if call.Writes {
 			t.Errorf("a plan made the call %s: %s", call.Host, call.Name)

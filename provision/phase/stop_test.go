@@ -60,6 +60,8 @@ func TestStopAtTheNextSafePoint(t *testing.T) {
 			map[string]string{"verify": OnlyLooking}, []string{}, stopAt},
 		{"a Done that takes long is given up, and Do is not begun", One(Phase{Name: "join", Done: slowDone, Do: failing}),
 			map[string]string{"join": BeforeDo}, []string{}, stopAt},
+		{"a Done that answers in spite of it does not begin its Do", One(Phase{Name: "join", Done: func(context.Context) (bool, error) { <-time.After(2 * time.Minute); return false, nil }, Do: failing}),
+			map[string]string{"join": BeforeDo}, []string{}, 2 * time.Minute},
 		{"a need that takes long is given up, and Do is not begun", One(Phase{Name: "join", Done: no, Needs: []Check{{"the endpoint", lasting(time.Hour)}}, Do: failing}),
 			map[string]string{"join": BeforeDo}, []string{}, stopAt},
 		{"in a parallel stage each ends in its own way", Together(One(Phase{Name: "init", Do: lasting(2 * time.Minute)}), One(Phase{Name: "look", Done: slowDone, Do: failing})),

@@ -30,6 +30,15 @@ type etcdState struct {
 	// Refusals of changes that etcd would have made; a test looks at them.
 	lostQuorum []string
 	twoAtOnce  bool
+	leases     int // that were ever granted
+}
+
+// Leases counts the leases that etcd has ever granted: one for each write that
+// proves that it takes any.
+func (w *World) Leases() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.etcd.leases
 }
 
 const clusterID = 0x14bfbf98aabbccdd
@@ -262,6 +271,7 @@ func (s *etcdServer) Put(ctx context.Context, _ *pb.PutRequest) (r *pb.PutRespon
 
 func (s *etcdServer) LeaseGrant(ctx context.Context, q *pb.LeaseGrantRequest) (r *pb.LeaseGrantResponse, err error) {
 	err = s.with(ctx, "", true, func(head *pb.ResponseHeader, _ *member) error {
+		s.h.w.etcd.leases++
 		r = &pb.LeaseGrantResponse{Header: head, ID: time.Now().UnixNano(), TTL: q.TTL}
 		return nil
 	})
