@@ -57,6 +57,9 @@ func ApplyPlan(ctx context.Context, s *Site, agreed *Plan, run *phase.Runner) er
 	}
 	defer a.close()
 	return s.operate(ctx, "apply", run, func(ctx context.Context) error {
+		if err := a.finishSteps(ctx, run); err != nil {
+			return err
+		}
 		if err := a.findFirst(ctx); err != nil {
 			return err
 		}

@@ -84,12 +84,48 @@ func AwaitStep(ctx context.Context, h host.Host, name string, output func(string
 	if err != nil || !running {
 		return err
 	}
-	_, err = h.Step(ctx, host.Step{ID: stepID(name, newest), Argv: []string{"true"}, Output: output})
+	return attach(ctx, h, stepID(name, newest), output)
+}
+
+// attach waits for a step that has begun. It does not begin one: it gives the
+// command "true" for the case that the step's files were removed meanwhile.
+func attach(ctx context.Context, h host.Host, id string, output func(string)) error {
+	_, err := h.Step(ctx, host.Step{ID: id, Argv: []string{"true"}, Output: output})
 	var run *host.RunError
-	if errors.As(err, &run) {
+	var reboot *host.RebootError
+	var lost *host.StepLostError
+	if errors.As(err, &run) || errors.As(err, &reboot) || errors.As(err, &lost) {
 		return nil
 	}
 	return err
+}
+
+// RunningSteps are the IDs of all steps that are under way on the host, begun
+// by whichever run of the installer.
+func RunningSteps(ctx context.Context, h host.Reader) ([]string, error) {
+	out, err := h.Query(ctx, "systemctl", "list-units", "--plain", "--no-legend", "--no-pager", "--type", "service",
+		"--state", "active,activating,deactivating,reloading", "ha-install-*.service")
+	if err != nil {
+		return nil, fmt.Errorf("reading the steps: %w", err)
+	}
+	var ids []string
+	for line := range strings.Lines(string(out)) {
+		unit, _, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if id, ok := strings.CutSuffix(strings.TrimPrefix(unit, "ha-install-"), ".service"); ok {
+			ids = append(ids, id)
+		}
+	}
+	return ids, nil
+}
+
+// AwaitSteps waits for the given steps, as AwaitStep does for one.
+func AwaitSteps(ctx context.Context, h host.Host, ids []string, output func(string)) error {
+	for _, id := range ids {
+		if err := attach(ctx, h, id, output); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // StepRunning says whether a step of that kind is under way on the host, begun
