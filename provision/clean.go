@@ -3,6 +3,8 @@ package provision
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 
 	"github.com/ha-install/ha-install/provision/host"
 	"github.com/ha-install/ha-install/provision/kube"
@@ -25,14 +27,15 @@ exit 0
 // aside, never deleted. etcd membership is not its business: whoever calls it
 // has removed the member before, under a gate.
 func cleanNode(ctx context.Context, h host.Host) error {
-	if err := runAll(ctx, h, []string{"systemctl", "stop", "kubelet.service"}); err != nil {
+	if err := endUnits(ctx, h, []string{"systemctl", "stop"}, "kubelet.service"); err != nil {
 		return err
 	}
 	if err := keep(ctx, h, "/etc/kubernetes"); err != nil {
 		return err
 	}
 	// kubeadm's own removal of the member exits 0 when it failed (fact 11).
-	if err := kube.Kubeadm(ctx, h, "reset", nil, "--force", "--skip-phases", "preflight,remove-etcd-member"); err != nil {
+	if err := kube.RunStep(ctx, h, "kubeadm-reset", nil, "sh", "-c", resetScript, "sh",
+		"reset", "--force", "--skip-phases", "preflight,remove-etcd-member"); err != nil {
 		return err
 	}
 	if err := keep(ctx, h, kube.EtcdDir); err != nil {
@@ -42,6 +45,30 @@ func cleanNode(ctx context.Context, h host.Host) error {
 		}
 	}
 	return runAll(ctx, h, []string{"sh", "-c", leftovers})
+}
+
+// resetScript is kubeadm where there is one: a run that broke off early has
+// left none.
+const resetScript = `command -v kubeadm >/dev/null || exit 0
+exec kubeadm "$@"
+`
+
+// endUnits stops or disables those of the units that systemd knows; of others
+// it makes an error, and a run that broke off early has not brought all.
+func endUnits(ctx context.Context, h host.Host, command []string, units ...string) error {
+	for _, unit := range units {
+		state, err := h.Query(ctx, "systemctl", "show", "--property", "LoadState", "--value", unit)
+		if err != nil {
+			return err
+		}
+		if strings.TrimSpace(string(state)) == "not-found" {
+			continue
+		}
+		if err := runAll(ctx, h, append(slices.Clone(command), unit)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // keep moves a path aside and says where it went: it may hold keys and data.

@@ -24,6 +24,9 @@ func Reset(ctx context.Context, s *Site, run *phase.Runner) error {
 }
 
 func (s *Site) reset(ctx context.Context, run *phase.Runner) error {
+	if err := s.finishSteps(ctx, run); err != nil {
+		return err
+	}
 	clusters, err := s.markers(ctx)
 	if err != nil {
 		return err
@@ -62,7 +65,7 @@ func (s *Site) resetNode(ih inventory.Host) phase.Phase {
 			if err := keep(ctx, h, templates.CNIConfigDir); err != nil {
 				return err
 			}
-			return runAll(ctx, h, []string{"systemctl", "disable", "kubelet.service"})
+			return endUnits(ctx, h, []string{"systemctl", "disable"}, "kubelet.service")
 		},
 	}
 }
@@ -76,7 +79,7 @@ func (s *Site) resetBalancer(ih inventory.Host) phase.Phase {
 				return err
 			}
 			// keepalived first: it gives the VIP up while HAProxy still serves.
-			if err := runAll(ctx, h, []string{"systemctl", "disable", "--now", "keepalived.service", "haproxy.service"}); err != nil {
+			if err := endUnits(ctx, h, []string{"systemctl", "disable", "--now"}, "keepalived.service", "haproxy.service"); err != nil {
 				return err
 			}
 			for _, p := range []string{templates.HAProxyConfigPath, templates.HAProxyCAPath, templates.KeepalivedPath} {
