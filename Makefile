@@ -34,6 +34,7 @@ lint: ## gofmt, go vet, staticcheck
 
 test: deps ## Unit, golden, architecture and in-process tests; no lab
 	go test ./...
+	go test ./provision -run 'StoppedAnywhere|TestFault' -everywhere -v | grep -E 'killed at|^(---|ok|FAIL|panic)'; exit $${PIPESTATUS[0]}
 
 bundle: deps ## Build the bundle of Kubernetes $(K8S) from source, cached
 	go run ./test/software -k8s $(K8S)

@@ -123,16 +123,13 @@ func baseDirs(t testing.TB) [2]string {
 func newWorld(t testing.TB, c *inventory.Cluster) *sim.World {
 	w := sim.New(t, c)
 	w.Script(leftovers, func(h *sim.Host, _ []string) ([]byte, error) { h.Rules = 0; return nil, nil })
-	w.Script(prepareScript, func(h *sim.Host, _ []string) ([]byte, error) { return nil, h.Certs() })
-	w.Script(startScript, func(h *sim.Host, args []string) ([]byte, error) {
-		if err := h.Manifests(args[0]); err != nil {
-			return nil, err
-		}
-		return nil, h.StartKubelet()
+	w.StepScript(prepareScript, func(h *sim.Host, _ []string) []func() error { return []func() error{h.Certs, h.Kubeconfigs} })
+	w.StepScript(startScript, func(h *sim.Host, args []string) []func() error {
+		return []func() error{func() error { return h.EtcdManifest(args[0]) }, h.ControlPlane, h.StartKubelet}
 	})
 	teachJournals(w)
-	w.Script(finishScript, func(h *sim.Host, _ []string) ([]byte, error) { return nil, h.Mark() })
-	w.Script(swapScript, func(h *sim.Host, args []string) ([]byte, error) { return nil, h.Swap(args[0], args[1]) })
+	w.StepScript(finishScript, func(h *sim.Host, _ []string) []func() error { return []func() error{h.StartKubelet, h.Mark} })
+	w.StepScript(swapScript, func(h *sim.Host, args []string) []func() error { return h.Swap(args[0], args[1]) })
 	w.Script(endEtcdScript, func(*sim.Host, []string) ([]byte, error) { return nil, nil }) // it answers by itself, later
 	w.Script(glanceScript, func(h *sim.Host, args []string) ([]byte, error) { return h.Glance(args), nil })
 	w.Script(etcdCommandScript, func(h *sim.Host, _ []string) ([]byte, error) { return h.EtcdCommand(), nil })
@@ -150,11 +147,16 @@ func prepare(ctx context.Context, w *sim.World, c *inventory.Cluster, dir string
 		return phase.Tally{}, err
 	}
 	defer a.bundle.Close()
-	if err := a.findFirst(ctx); err != nil {
-		return phase.Tally{}, err
-	}
 	var run phase.Runner
-	err := run.Run(ctx, untilInit(a.stages()))
+	err := site.operate(ctx, "apply", &run, func(ctx context.Context) error {
+		if err := site.finishSteps(ctx, &run); err != nil {
+			return err
+		}
+		if err := a.findFirst(ctx); err != nil {
+			return err
+		}
+		return run.Run(ctx, untilInit(a.stages()))
+	})
 	return run.Tally(), err
 }
 

@@ -53,7 +53,7 @@ func TestHistoryTellsOfOperationsThatEndedAndOfOnesThatDidNot(t *testing.T) {
 	if all := history(t, w, c); len(all) != 0 {
 		t.Errorf("bare hosts know of %v", all)
 	}
-	dies := sim.Cut{Host: "cp-1", Call: 25, When: sim.After}
+	dies := sim.Cut{Host: "cp-1", Name: "systemctl daemon-reload", Nth: 1, When: sim.After, Fault: sim.Dies}
 	if _, err := applyAll(context.Background(), w, c, dirs[0], &dies, nil); err == nil {
 		t.Fatal("it was to die")
 	}

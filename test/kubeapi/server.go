@@ -47,6 +47,49 @@ func New() *Server {
 	return s
 }
 
+// Clone is a server with the same objects.
+func (s *Server) Clone() *Server {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return &Server{objects: maps.Clone(s.objects), version: s.version, fail: map[string]int{}} // what is stored is never changed
+}
+
+// Clear makes the cluster empty again.
+func (s *Server) Clear() {
+	empty := New()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.objects = empty.objects
+}
+
+// Snapshot is the objects as lines of text, without what is drawn at random or
+// counted. Of pods there are the names only.
+func (s *Server) Snapshot() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	lines := make([]string, 0, len(s.objects))
+	for k, o := range s.objects {
+		line := fmt.Sprintf("object %s %s/%s", k.resource, k.namespace, k.name)
+		if k.resource != "pods" {
+			o = copied(o)
+			meta := o["metadata"].(Object)
+			delete(meta, "uid")
+			delete(meta, "resourceVersion")
+			if data, ok := o["data"].(Object); ok {
+				delete(data, "data-path") // a digest of UIDs
+			}
+			text, err := json.Marshal(o)
+			if err != nil {
+				panic(err)
+			}
+			line += " " + string(text)
+		}
+		lines = append(lines, line)
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n") + "\n"
+}
+
 // NotReady makes /readyz fail with the named parts; none makes it pass.
 func (s *Server) NotReady(parts ...string) {
 	s.mu.Lock()

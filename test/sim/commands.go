@@ -143,6 +143,9 @@ func (h *Host) install(argv []string, file string) error {
 		return h.failure(argv, 1, file+" is not a package")
 	}
 	h.Packages[name] = installed
+	if unit := name + ".service"; h.w.units[unit].from == name {
+		h.unit(unit).Enabled = true
+	}
 	if name == "haproxy" {
 		if _, ok := h.Files["/etc/haproxy/haproxy.cfg"]; !ok {
 			h.Put("/etc/haproxy/haproxy.cfg", 0o644, "# Debian's own")
@@ -198,8 +201,13 @@ func (h *Host) systemctl(argv []string) error {
 		case "enable":
 			err = h.enable(argv, unit)
 		case "stop":
-			h.halt(unit)
+			if err = h.loaded(argv, unit); err == nil {
+				h.halt(unit)
+			}
 		case "disable":
+			if err := h.loaded(argv, unit); err != nil {
+				return err
+			}
 			if u := h.Units[unit]; u != nil {
 				u.Enabled = false
 			}
@@ -212,6 +220,14 @@ func (h *Host) systemctl(argv []string) error {
 		if err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// loaded is systemd's refusal to end what it does not know.
+func (h *Host) loaded(argv []string, unit string) error {
+	if _, ok := h.exists(unit); !ok {
+		return h.failure(argv, 5, "Unit "+unit+" not loaded.")
 	}
 	return nil
 }
@@ -241,10 +257,12 @@ func (h *Host) start(argv []string, unit string) error {
 		u.Active, u.Runs = false, "" // systemctl start is a success all the same
 		return nil
 	}
+	if _, configured := h.Files["/var/lib/kubelet/config.yaml"]; unit == "kubelet.service" && !configured {
+		return nil // systemd starts it, and starts it again
+	}
 	u.Active, u.Runs = true, h.sums(kind.config)
 	if unit == "kubelet.service" {
-		h.startEtcd()
-		h.register()
+		h.startPods()
 	}
 	return nil
 }
@@ -257,8 +275,10 @@ func (h *Host) enable(argv []string, unit string) error {
 	return nil
 }
 
+// halt stops a unit. What the kubelet started goes on without it.
 func (h *Host) halt(unit string) {
 	if u := h.Units[unit]; u != nil {
+		h.orphans = h.orphans || unit == "kubelet.service" && u.Active
 		u.Active, u.Runs = false, ""
 	}
 }
@@ -280,34 +300,6 @@ func (h *Host) sums(dir string) string {
 		}
 	}
 	return b.String()
-}
-
-// step makes the effect of a long command.
-func (h *Host) step(argv []string) error {
-	line := strings.Join(argv, " ")
-	switch {
-	case argv[0] == "sh":
-		_, err := h.shell(argv)
-		return err
-	case h.Files["/usr/local/bin/kubeadm"].Mode == 0:
-		return h.failure(argv, 127, "kubeadm: not found")
-	case strings.HasPrefix(line, "kubeadm init --config "):
-		return h.kubeadmInit(argv)
-	case strings.HasPrefix(line, "kubeadm join --config "):
-		return h.kubeadmJoin(argv)
-	case line == "kubeadm reset --force --skip-phases preflight,remove-etcd-member":
-		h.kubeadmReset()
-		return nil
-	}
-	return h.unknown(argv)
-}
-
-func (h *Host) kubeadmReset() {
-	h.halt("kubelet.service")
-	for _, p := range []string{"/etc/kubernetes/manifests", "/etc/kubernetes/admin.conf", "/etc/kubernetes/super-admin.conf", "/etc/kubernetes/kubelet.conf",
-		"/etc/kubernetes/bootstrap-kubelet.conf", "/etc/kubernetes/controller-manager.conf", "/etc/kubernetes/scheduler.conf", pkiDir, "/var/lib/kubelet"} {
-		h.remove(p)
-	}
 }
 
 // Query is host.Reader's.
@@ -340,12 +332,22 @@ func (h *Host) query(argv []string) ([]byte, error) {
 			unit += ".service"
 		}
 		state := "inactive"
-		if u := h.Units[unit]; u != nil && u.Active {
+		if u := h.Units[unit]; u != nil && u.Active || h.runsStep(unit) {
 			state = "active"
 		}
 		fmt.Fprintln(&b, state)
 	case line == "systemctl show --property NRestarts --value kubelet.service":
 		fmt.Fprintln(&b, h.KubeletDies)
+	case strings.HasPrefix(line, "systemctl show --property LoadState --value "):
+		state := "loaded"
+		if _, ok := h.exists(argv[len(argv)-1]); !ok {
+			state = "not-found"
+		}
+		fmt.Fprintln(&b, state)
+	case line == "systemctl list-units --plain --no-legend --no-pager --type service --state active,activating,deactivating,reloading ha-install-*.service":
+		for id := range h.steps {
+			fmt.Fprintf(&b, "ha-install-%s.service loaded active running ha-install %s\n", id, id)
+		}
 	case strings.HasPrefix(line, "ip -oneline address show to "):
 		if ip := argv[len(argv)-1]; ip == h.address || ip == h.w.vip && h.holdsVIP() {
 			fmt.Fprintf(&b, "2: eth0    inet %s/24 brd 198.51.100.255 scope global eth0\n", ip)
@@ -356,6 +358,12 @@ func (h *Host) query(argv []string) ([]byte, error) {
 		return nil, h.unknown(argv)
 	}
 	return []byte(b.String()), nil
+}
+
+// runsStep says whether the unit is that of a step under way.
+func (h *Host) runsStep(unit string) bool {
+	id, ok := strings.CutPrefix(strings.TrimSuffix(unit, ".service"), "ha-install-")
+	return ok && h.steps[id] != nil
 }
 
 // findSteps is find -name on the directory of steps.

@@ -27,10 +27,10 @@ type etcdState struct {
 	members  []*member
 	next     uint64
 	revision int64
-	// Refusals of changes that etcd would have made; a test looks at them.
-	lostQuorum []string
-	twoAtOnce  bool
-	leases     int // that were ever granted
+	term     uint64
+	lead     uint64    // the leader, while it runs
+	electAt  time.Time // when those who lost their leader have another one
+	leases   int       // that were ever granted
 }
 
 // Leases counts the leases that etcd has ever granted: one for each write that
@@ -41,6 +41,28 @@ func (w *World) Leases() int {
 	return w.etcd.leases
 }
 
+func (e etcdState) clone() etcdState {
+	members := make([]*member, len(e.members))
+	for i, m := range e.members {
+		now := *m
+		members[i] = &now
+	}
+	e.members = members
+	return e
+}
+
+func (e etcdState) votes() []string {
+	var votes []string
+	for _, m := range e.members {
+		role := "voter"
+		if m.learner {
+			role = "learner"
+		}
+		votes = append(votes, m.name+" "+role)
+	}
+	return votes
+}
+
 const clusterID = 0x14bfbf98aabbccdd
 
 func (h *Host) peerURL() string { return "https://" + h.address + ":2380" }
@@ -49,14 +71,22 @@ func (h *Host) peerURL() string { return "https://" + h.address + ":2380" }
 // data, or as the member that is listed for it, or makes a cluster of one.
 func (h *Host) startEtcd() {
 	manifest, ok := h.Files[etcdManifest]
-	if !ok {
+	if !ok || h.Mute {
+		return
+	}
+	defer func() { h.etcdRuns = string(manifest.Content) }()
+	if len(h.under(etcdDir)) > 0 {
+		if h.etcdRuns != string(manifest.Content) { // it ends in good order, and starts again
+			h.etcdBack = time.Now().Add(h.w.after(etcdRestart))
+		}
 		return
 	}
 	e := &h.w.etcd
-	existing := strings.Contains(string(manifest.Content), "--initial-cluster-state=existing")
-	if len(h.under(etcdDir)) > 0 {
-		return
+	if !h.w.anyData() && len(e.members) > 0 { // all of it was reset
+		*e = etcdState{next: e.next, term: e.term}
+		h.w.API.Clear()
 	}
+	existing := strings.Contains(string(manifest.Content), "--initial-cluster-state=existing")
 	listed := h.listed()
 	switch {
 	case listed != nil && listed.name == "" && existing:
@@ -74,6 +104,7 @@ func (h *Host) startEtcd() {
 		listed = &member{id: e.next<<56 | 0x1122334455, name: h.name, peerURL: h.peerURL()}
 		e.members = append(e.members, listed)
 	}
+	h.etcdUp, h.unheard = time.Now(), false
 	h.Put(etcdDir+"/member/id", 0o600, fmt.Sprint(listed.id))
 }
 
@@ -90,7 +121,8 @@ func (h *Host) listed() *member {
 func (h *Host) serving() *member {
 	m, data := h.listed(), h.Files[etcdDir+"/member/id"]
 	_, manifest := h.Files[etcdManifest]
-	if m == nil || !manifest || !h.active("kubelet.service") || string(data.Content) != fmt.Sprint(m.id) {
+	runs := h.orphans || manifest && h.active("kubelet.service")
+	if m == nil || !runs || h.off || h.Mute || time.Now().Before(h.etcdBack) || string(data.Content) != fmt.Sprint(m.id) {
 		return nil
 	}
 	return m
@@ -101,24 +133,102 @@ func (h *Host) active(unit string) bool {
 	return u != nil && u.Active
 }
 
-// leader is the first voter that runs, while a majority does.
-func (w *World) leader() *member {
-	voters, running := 0, []*member{}
+// at is the host of a member; nil for a ghost's.
+func (w *World) at(m *member) *Host {
+	for _, h := range w.hosts {
+		if h.peerURL() == m.peerURL {
+			return h
+		}
+	}
+	return nil
+}
+
+// cutOff says that the host's etcd does not hear the others.
+func (h *Host) cutOff() bool { return time.Now().Before(h.isolatedUntil) }
+
+// together are the voters that run and hear each other, of how many there are.
+func (w *World) together() (up []*member, voters int) {
 	for _, m := range w.etcd.members {
 		if m.learner {
 			continue
 		}
 		voters++
-		for _, h := range w.hosts {
-			if h.peerURL() == m.peerURL && h.serving() == m {
-				running = append(running, m)
+		if h := w.at(m); h != nil && h.serving() == m {
+			up = append(up, m)
+		}
+	}
+	if voters > 1 {
+		up = slices.DeleteFunc(up, func(m *member) bool { return w.at(m).cutOff() })
+	}
+	return up, voters
+}
+
+func (w *World) quorate() bool {
+	up, voters := w.together()
+	return voters > 0 && len(up) >= voters/2+1
+}
+
+// leader is who leads the majority. When it goes without handing over, the
+// others need some time to elect another one.
+func (w *World) leader() *member {
+	e := &w.etcd
+	up, _ := w.together()
+	if !w.quorate() {
+		e.lead = 0
+		return nil
+	}
+	for _, m := range up {
+		if m.id == e.lead {
+			e.electAt = time.Time{}
+			return m
+		}
+	}
+	if e.electAt.IsZero() {
+		e.electAt = time.Now()
+		for _, m := range e.members {
+			if h := w.at(m); m.id == e.lead && h != nil && (h.cutOff() || h.unheard) {
+				e.electAt = e.electAt.Add(w.after(electionTime))
 			}
 		}
 	}
-	if voters == 0 || len(running) < voters/2+1 {
+	if time.Now().Before(e.electAt) {
 		return nil
 	}
-	return running[0]
+	e.lead, e.electAt = up[0].id, time.Time{}
+	w.at(up[0]).unheard = false
+	e.term++
+	return up[0]
+}
+
+// leader is who leads as far as the host's own member knows. One that is cut
+// off finds out by and by that it leads nobody.
+func (h *Host) leader() *member {
+	m := h.serving()
+	if _, voters := h.w.together(); m == nil || voters < 2 || !h.cutOff() {
+		return h.w.leader()
+	}
+	if m.id == h.w.etcd.lead && time.Since(h.isolated) < electionTime {
+		return m
+	}
+	return nil
+}
+
+// settled says whether every voter has been there long enough for a change of
+// members.
+func (w *World) settled() bool {
+	up, voters := w.together()
+	if len(up) < voters {
+		return false
+	}
+	for _, m := range up {
+		h := w.at(m)
+		for _, since := range []time.Time{h.etcdUp, h.etcdBack, h.isolatedUntil} {
+			if !since.IsZero() && time.Since(since) < w.after(connected) && m.id != w.etcd.lead {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // etcdServer answers for the member on one host.
@@ -131,27 +241,18 @@ type etcdServer struct {
 }
 
 // with runs f under the world's lock, when the member runs and, if it is
-// wanted, has a leader. A change is one call to the host, which may be cut.
-func (s *etcdServer) with(ctx context.Context, change string, quorum bool, f func(*pb.ResponseHeader, *member) error) error {
-	ask := func() error {
-		m, leader := s.h.serving(), s.h.w.leader()
+// wanted, has a leader. It is a call to the host, which may be cut.
+func (s *etcdServer) with(ctx context.Context, what string, writes, quorum bool, f func(*pb.ResponseHeader, *member) error) error {
+	return s.h.served(ctx, "etcd "+what, writes, func() error {
+		m, leader := s.h.serving(), s.h.leader()
 		if m == nil {
 			return rpctypes.ErrGRPCStopped
 		}
-		if quorum && leader == nil {
+		if quorum && (leader == nil || s.h.w.leader() != leader) {
 			return rpctypes.ErrGRPCNoLeader
 		}
-		return f(&pb.ResponseHeader{ClusterId: clusterID, MemberId: m.id, Revision: s.h.w.etcd.revision, RaftTerm: 7}, m)
-	}
-	if change != "" {
-		return s.h.call(context.WithValue(ctx, requestKey{}, true), "etcd "+change, true, 1, once(ask))
-	}
-	s.h.w.mu.Lock()
-	defer s.h.w.mu.Unlock()
-	if s.h.w.dead {
-		return context.Canceled
-	}
-	return ask()
+		return f(&pb.ResponseHeader{ClusterId: clusterID, MemberId: m.id, Revision: s.h.w.etcd.revision, RaftTerm: s.h.w.etcd.term}, m)
+	})
 }
 
 func (s *etcdServer) list() []*pb.Member {
@@ -167,10 +268,10 @@ func (s *etcdServer) list() []*pb.Member {
 }
 
 func (s *etcdServer) Status(ctx context.Context, _ *pb.StatusRequest) (r *pb.StatusResponse, err error) {
-	err = s.with(ctx, "", false, func(head *pb.ResponseHeader, m *member) error {
+	err = s.with(ctx, "status", false, false, func(head *pb.ResponseHeader, m *member) error {
 		r = &pb.StatusResponse{Header: head, Version: "3.6.8", DbSize: 1 << 20, DbSizeInUse: 1 << 19, DbSizeQuota: 8 << 30,
-			RaftTerm: 7, RaftIndex: 100, RaftAppliedIndex: 100, IsLearner: m.learner}
-		if l := s.h.w.leader(); l != nil {
+			RaftTerm: head.RaftTerm, RaftIndex: 100, RaftAppliedIndex: 100, IsLearner: m.learner}
+		if l := s.h.leader(); l != nil {
 			r.Leader = l.id
 		}
 		return nil
@@ -179,7 +280,7 @@ func (s *etcdServer) Status(ctx context.Context, _ *pb.StatusRequest) (r *pb.Sta
 }
 
 func (s *etcdServer) MemberList(ctx context.Context, q *pb.MemberListRequest) (r *pb.MemberListResponse, err error) {
-	err = s.with(ctx, "", q.Linearizable, func(head *pb.ResponseHeader, _ *member) error {
+	err = s.with(ctx, "list", false, q.Linearizable, func(head *pb.ResponseHeader, _ *member) error {
 		r = &pb.MemberListResponse{Header: head, Members: s.list()}
 		return nil
 	})
@@ -187,19 +288,22 @@ func (s *etcdServer) MemberList(ctx context.Context, q *pb.MemberListRequest) (r
 }
 
 func (s *etcdServer) MemberAdd(ctx context.Context, q *pb.MemberAddRequest) (r *pb.MemberAddResponse, err error) {
-	err = s.with(ctx, "add "+q.PeerURLs[0], true, func(head *pb.ResponseHeader, _ *member) error {
+	err = s.with(ctx, "add "+q.PeerURLs[0], true, true, func(head *pb.ResponseHeader, _ *member) error {
 		e := &s.h.w.etcd
 		for _, m := range e.members {
 			if m.peerURL == q.PeerURLs[0] {
 				return rpctypes.ErrGRPCPeerURLExist
 			}
 			if m.learner {
-				e.twoAtOnce = true
+				s.h.w.accuse("a second learner was asked for")
 				return rpctypes.ErrGRPCTooManyLearners
 			}
 		}
+		if !s.h.w.settled() {
+			return rpctypes.ErrGRPCUnhealthy
+		}
 		if !q.IsLearner {
-			e.lostQuorum = append(e.lostQuorum, "a voter was added at once")
+			s.h.w.accuse("a voter was added at once")
 		}
 		e.next++
 		e.revision++
@@ -212,12 +316,12 @@ func (s *etcdServer) MemberAdd(ctx context.Context, q *pb.MemberAddRequest) (r *
 }
 
 func (s *etcdServer) MemberPromote(ctx context.Context, q *pb.MemberPromoteRequest) (r *pb.MemberPromoteResponse, err error) {
-	err = s.with(ctx, "promote", true, func(head *pb.ResponseHeader, _ *member) error {
+	err = s.with(ctx, "promote", true, true, func(head *pb.ResponseHeader, _ *member) error {
 		for _, m := range s.h.w.etcd.members {
 			if m.id != q.ID {
 				continue
 			}
-			if m.name == "" {
+			if h := s.h.w.at(m); m.name == "" || h == nil || h.serving() != m || h.cutOff() || s.h.cutOff() || h.Behind {
 				return rpctypes.ErrGRPCLearnerNotReady
 			}
 			m.learner = false
@@ -230,14 +334,14 @@ func (s *etcdServer) MemberPromote(ctx context.Context, q *pb.MemberPromoteReque
 }
 
 func (s *etcdServer) MemberRemove(ctx context.Context, q *pb.MemberRemoveRequest) (r *pb.MemberRemoveResponse, err error) {
-	err = s.with(ctx, "remove", true, func(head *pb.ResponseHeader, _ *member) error {
+	err = s.with(ctx, "remove", true, true, func(head *pb.ResponseHeader, _ *member) error {
 		e := &s.h.w.etcd
 		i := slices.IndexFunc(e.members, func(m *member) bool { return m.id == q.ID })
 		if i < 0 {
 			return rpctypes.ErrGRPCMemberNotFound
 		}
 		if !e.members[i].learner {
-			e.lostQuorum = append(e.lostQuorum, "the voter "+e.members[i].name+" was removed")
+			s.h.w.accuse("the voter %s was removed", e.members[i].name)
 		}
 		e.members = slices.Delete(e.members, i, i+1)
 		r = &pb.MemberRemoveResponse{Header: head, Members: s.list()}
@@ -247,12 +351,12 @@ func (s *etcdServer) MemberRemove(ctx context.Context, q *pb.MemberRemoveRequest
 }
 
 func (s *etcdServer) Alarm(ctx context.Context, _ *pb.AlarmRequest) (r *pb.AlarmResponse, err error) {
-	err = s.with(ctx, "", true, func(head *pb.ResponseHeader, _ *member) error { r = &pb.AlarmResponse{Header: head}; return nil })
+	err = s.with(ctx, "alarms", false, true, func(head *pb.ResponseHeader, _ *member) error { r = &pb.AlarmResponse{Header: head}; return nil })
 	return r, err
 }
 
 func (s *etcdServer) HashKV(ctx context.Context, _ *pb.HashKVRequest) (r *pb.HashKVResponse, err error) {
-	err = s.with(ctx, "", false, func(head *pb.ResponseHeader, _ *member) error {
+	err = s.with(ctx, "hash", false, false, func(head *pb.ResponseHeader, _ *member) error {
 		r = &pb.HashKVResponse{Header: head, Hash: 42}
 		return nil
 	})
@@ -260,17 +364,17 @@ func (s *etcdServer) HashKV(ctx context.Context, _ *pb.HashKVRequest) (r *pb.Has
 }
 
 func (s *etcdServer) Range(ctx context.Context, q *pb.RangeRequest) (r *pb.RangeResponse, err error) {
-	err = s.with(ctx, "", !q.Serializable, func(head *pb.ResponseHeader, _ *member) error { r = &pb.RangeResponse{Header: head}; return nil })
+	err = s.with(ctx, "read", false, !q.Serializable, func(head *pb.ResponseHeader, _ *member) error { r = &pb.RangeResponse{Header: head}; return nil })
 	return r, err
 }
 
 func (s *etcdServer) Put(ctx context.Context, _ *pb.PutRequest) (r *pb.PutResponse, err error) {
-	err = s.with(ctx, "", true, func(head *pb.ResponseHeader, _ *member) error { r = &pb.PutResponse{Header: head}; return nil })
+	err = s.with(ctx, "probe", false, true, func(head *pb.ResponseHeader, _ *member) error { r = &pb.PutResponse{Header: head}; return nil })
 	return r, err
 }
 
 func (s *etcdServer) LeaseGrant(ctx context.Context, q *pb.LeaseGrantRequest) (r *pb.LeaseGrantResponse, err error) {
-	err = s.with(ctx, "", true, func(head *pb.ResponseHeader, _ *member) error {
+	err = s.with(ctx, "lease", false, true, func(head *pb.ResponseHeader, _ *member) error {
 		s.h.w.etcd.leases++
 		r = &pb.LeaseGrantResponse{Header: head, ID: time.Now().UnixNano(), TTL: q.TTL}
 		return nil
@@ -279,6 +383,6 @@ func (s *etcdServer) LeaseGrant(ctx context.Context, q *pb.LeaseGrantRequest) (r
 }
 
 func (s *etcdServer) LeaseRevoke(ctx context.Context, _ *pb.LeaseRevokeRequest) (r *pb.LeaseRevokeResponse, err error) {
-	err = s.with(ctx, "", true, func(head *pb.ResponseHeader, _ *member) error { r = &pb.LeaseRevokeResponse{Header: head}; return nil })
+	err = s.with(ctx, "lease end", false, true, func(head *pb.ResponseHeader, _ *member) error { r = &pb.LeaseRevokeResponse{Header: head}; return nil })
 	return r, err
 }

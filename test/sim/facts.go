@@ -36,7 +36,7 @@ func (h *Host) facts(args []string) []byte {
 	say("clock_begin=%s", stamp())
 	say("kernel=Linux\nmachine=x86_64\nhostname=%s\ncores=4\nmemory_kb=8000000\nsystemd=1", h.name)
 	say("os=ID=debian\nos=PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"")
-	say("boot_id=boot-%s\nmachine_id=machine-%s\nproduct_uuid=uuid-%s", h.name, h.name, h.name)
+	say("boot_id=%s\nmachine_id=machine-%s\nproduct_uuid=uuid-%s", h.bootID(), h.name, h.name)
 	say("cgroup_fs=cgroup2fs\ncgroup_controllers=cpu cpuset memory pids")
 	for _, tool := range []string{"sh", "tar", "sha256sum", "stat", "env", "systemd-run", "systemctl", "dpkg", "mount", "losetup", "cp"} {
 		say("tool=%s", tool)
@@ -63,7 +63,7 @@ func (h *Host) Glance(args []string) []byte {
 	var b strings.Builder
 	say := func(format string, v ...any) { fmt.Fprintf(&b, format+"\n", v...) }
 	now := float64(time.Now().Add(h.Clock).UnixNano()) / 1e9
-	say("clock_begin=%.9f\nboot=boot-%s\ninit=1 (systemd) S 0 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 1000 9 9\nuptime=4252.17", now, h.name)
+	say("clock_begin=%.9f\nboot=%s\ninit=1 (systemd) S 0 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 1000 9 9\nuptime=4252.17", now, h.bootID())
 	for _, arg := range args {
 		kind, path, _ := strings.Cut(arg, "=")
 		f, there := h.Files[path]

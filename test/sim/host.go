@@ -8,12 +8,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
 	"net"
 	"slices"
 	"strings"
 	"syscall"
-	"testing"
 	"time"
 
 	"google.golang.org/grpc/test/bufconn"
@@ -53,11 +51,17 @@ type Host struct {
 	// disks, of 40 GB with a quarter in use, is in use besides, in KiB.
 	Clock  time.Duration
 	Filled int
-	// StepFails makes the step of that ID end with code 1, its work half done.
+	// StepFails makes the step of that ID end with code 1, although it did all.
 	StepFails string
 	// KubeletDies is how often systemd has started a kubelet anew that does not
 	// start; 0 for one that does.
 	KubeletDies int
+	// ReadOnly makes every write fail, as a broken disk does.
+	ReadOnly bool
+	// Mute keeps etcd from starting: the kubelet never gets it up.
+	Mute bool
+	// Behind keeps a learner from ever catching up with the leader.
+	Behind bool
 
 	// Epoch is what the lock's fence on the host says; Journals are the lines
 	// that operations noted, by their IDs.
@@ -70,6 +74,23 @@ type Host struct {
 	name    string
 	address string
 	servers map[string]*bufconn.Listener
+	tunnels map[*tunnel]bool
+
+	turn      int  // of the balancer
+	off       bool // no power
+	boots     int
+	lostUntil time.Time // the connection to it
+	steps     map[string]*step
+	// unfollowed are steps whose next look is answered with a lost connection.
+	unfollowed map[string]bool
+
+	orphans       bool      // its containers run without their kubelet
+	etcdRuns      string    // the manifest that etcd was started from
+	etcdBack      time.Time // until then it does not serve
+	etcdUp        time.Time // since then it does; zero: for long
+	unheard       bool      // its etcd ended without handing over
+	isolated      time.Time // its etcd was cut off from the others
+	isolatedUntil time.Time
 }
 
 // Unit is a systemd service.
@@ -82,7 +103,7 @@ type Unit struct {
 func newHost(w *World, ih inventory.Host) *Host {
 	return &Host{
 		Files: map[string]File{}, Packages: map[string]string{"dpkg": installed}, Units: map[string]*Unit{}, Images: map[string]string{},
-		Epoch: "0", Journals: map[string][]string{}, w: w, name: ih.Name, address: ih.IP().String(), servers: map[string]*bufconn.Listener{},
+		Epoch: "0", Journals: map[string][]string{}, w: w, name: ih.Name, address: ih.IP().String(), servers: map[string]*bufconn.Listener{}, tunnels: map[*tunnel]bool{}, steps: map[string]*step{},
 	}
 }
 
@@ -246,72 +267,41 @@ func (h *Host) DialContext(ctx context.Context, _, address string) (net.Conn, er
 	if err != nil {
 		return nil, err
 	}
-	to, err := h.route(ip, port)
+	at, to, err := h.route(ip, port)
 	if err != nil {
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: err}
 	}
-	return to.DialContext(ctx)
-}
-
-// route finds what a connection from the host ends at.
-func (h *Host) route(ip, port string) (*bufconn.Listener, error) {
+	conn, err := to.DialContext(ctx)
+	if err != nil {
+		return nil, err
+	}
 	h.w.mu.Lock()
 	defer h.w.mu.Unlock()
-	if h.w.dead {
-		return nil, context.Canceled
+	t := &tunnel{conn, h, at}
+	h.tunnels[t], at.tunnels[t] = true, true
+	return t, nil
+}
+
+// route finds the host and the service that a connection from here ends at.
+func (h *Host) route(ip, port string) (*Host, *bufconn.Listener, error) {
+	h.w.mu.Lock()
+	defer h.w.mu.Unlock()
+	if err := h.reach(context.Background()); err != nil {
+		return nil, nil, err
 	}
 	for _, other := range h.w.hosts {
 		if ip == h.w.vip && other.holdsVIP() {
-			if to := h.w.behind(); to != nil {
-				return to, nil
+			if at := h.w.behind(h); at != nil {
+				return at, at.service("6443"), nil
 			}
-			return nil, syscall.ECONNREFUSED
+			return nil, nil, syscall.ECONNREFUSED
 		}
-		if (ip == other.address || ip == "127.0.0.1" && other == h) && !other.Down {
+		if (ip == other.address || ip == "127.0.0.1" && other == h) && !other.Down && !other.off {
 			if to := other.service(port); to != nil {
-				return to, nil
+				return other, to, nil
 			}
-			return nil, syscall.ECONNREFUSED
+			return nil, nil, syscall.ECONNREFUSED
 		}
 	}
-	return nil, syscall.ETIMEDOUT
-}
-
-// Step runs the long commands that the hosts know; each ID once.
-func (h *Host) Step(ctx context.Context, s host.Step) (result host.StepResult, err error) {
-	dir := stepsDir + "/" + s.ID
-	err = h.call(ctx, "step "+s.ID, true, 2, func(part int) error {
-		if part == 0 { // cut here, it has begun and goes on without us
-			if _, ended := h.Files[dir+"/result"]; ended {
-				h.w.t.Errorf("sim: %s: step %s was asked for again", h.name, s.ID)
-			}
-			h.Put(dir+"/began", 0o600, "boot")
-			err := h.step(s.Argv)
-			h.Put(dir+"/result", 0o600, "0")
-			if s.ID == h.StepFails {
-				result.Code, result.Output = 1, []byte("it broke\n")
-				err = h.failure(s.Argv, 1, "it broke")
-			}
-			return err
-		}
-		return nil
-	})
-	result.Began, result.Ended = time.Now(), time.Now()
-	return result, err
-}
-
-// Clone copies the state of a host into a new world's.
-func (w *World) Clone(t testing.TB, c *inventory.Cluster) *World {
-	out := New(t, c)
-	maps.Copy(out.script, w.script)
-	for name, h := range w.hosts {
-		o := out.hosts[name]
-		o.Files, o.Packages, o.Images = maps.Clone(h.Files), maps.Clone(h.Packages), maps.Clone(h.Images)
-		o.Sysctls, o.Reloaded, o.Rules, o.Down = h.Sysctls, h.Reloaded, h.Rules, h.Down
-		for unit, u := range h.Units {
-			now := *u
-			o.Units[unit] = &now
-		}
-	}
-	return out
+	return nil, nil, syscall.ETIMEDOUT
 }

@@ -21,7 +21,7 @@ var leaves = []struct{ path, ca string }{
 	{"/etcd/server", "/etcd/ca"}, {"/etcd/peer", ""}, {"/etcd/healthcheck-client", "/etcd/ca"},
 }
 
-// Certs is `kubeadm init phase certs all` and kubeconfig: what is there stays.
+// Certs is `kubeadm init phase certs all`: what is there stays.
 func (h *Host) Certs() error {
 	for _, ca := range []string{"/ca", "/etcd/ca", "/front-proxy-ca", "/sa"} {
 		if _, ok := h.Files[pkiDir+ca+".key"]; !ok {
@@ -39,6 +39,11 @@ func (h *Host) Certs() error {
 		h.Put(pkiDir+l.path+".crt", 0o644, cert)
 		h.Put(pkiDir+l.path+".key", 0o600, key)
 	}
+	return nil
+}
+
+// Kubeconfigs is `kubeadm init phase kubeconfig` for all that a master has.
+func (h *Host) Kubeconfigs() error {
 	for _, name := range []string{"admin", "kubelet", "controller-manager", "scheduler"} {
 		path := "/etc/kubernetes/" + name + ".conf"
 		if _, ok := h.Files[path]; ok {
@@ -64,23 +69,40 @@ func (h *Host) kubeconfig(cert, key string) string {
 
 // Manifests writes the static pods; kubeadm's own init gives etcd no state.
 func (h *Host) Manifests(config string) error {
+	if err := h.EtcdManifest(config); err != nil {
+		return err
+	}
+	return h.ControlPlane()
+}
+
+// EtcdManifest is `kubeadm init phase etcd local`.
+func (h *Host) EtcdManifest(config string) error {
 	command := []string{"etcd", "--name=" + h.name}
 	document := string(h.Files[config].Content)
 	if _, state, ok := strings.Cut(document, "name: initial-cluster-state\n"); ok && strings.HasPrefix(strings.TrimSpace(state), "value: existing") {
 		command = append(command, "--initial-cluster-state=existing")
 	}
-	for _, component := range []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"} {
-		pod := corev1.Pod{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"}, ObjectMeta: metav1.ObjectMeta{Name: component}}
-		pod.Spec.Containers = []corev1.Container{{Name: component, Image: "registry.k8s.io/" + component + ":v1.36.3", Command: []string{component}}}
-		if component == "etcd" {
-			pod.Spec.Containers[0].Command = command
-		}
-		data, err := yaml.Marshal(pod)
-		if err != nil {
+	return h.manifest("etcd", command)
+}
+
+// ControlPlane is `kubeadm init phase control-plane all`.
+func (h *Host) ControlPlane() error {
+	for _, component := range []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler"} {
+		if err := h.manifest(component, []string{component}); err != nil {
 			return err
 		}
-		h.Put("/etc/kubernetes/manifests/"+component+".yaml", 0o600, string(data))
 	}
+	return nil
+}
+
+func (h *Host) manifest(component string, command []string) error {
+	pod := corev1.Pod{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"}, ObjectMeta: metav1.ObjectMeta{Name: component}}
+	pod.Spec.Containers = []corev1.Container{{Name: component, Image: "registry.k8s.io/" + component + ":v1.36.3", Command: command}}
+	data, err := yaml.Marshal(pod)
+	if err != nil {
+		return err
+	}
+	h.Put("/etc/kubernetes/manifests/"+component+".yaml", 0o600, string(data))
 	return nil
 }
 
@@ -88,13 +110,14 @@ func (h *Host) Manifests(config string) error {
 // registers its Node, as soon as there is an API server.
 func (h *Host) StartKubelet() error {
 	h.Put("/var/lib/kubelet/config.yaml", 0o644, "config")
-	if h.KubeletDies > 0 {
-		return nil // kubeadm's phase does not look
-	}
-	h.unit("kubelet.service").Active = true
+	return h.start([]string{"systemctl", "start", "kubelet"}, "kubelet.service")
+}
+
+// startPods is what a kubelet that starts does with the static pods.
+func (h *Host) startPods() {
+	h.orphans = false
 	h.startEtcd()
 	h.register()
-	return nil
 }
 
 // register puts the Node and its static pods into the API.
@@ -140,22 +163,40 @@ func (h *Host) Mark() error {
 }
 
 // kubeadmInit is the whole of kubeadm init.
-func (h *Host) kubeadmInit(argv []string) error {
+func (h *Host) kubeadmInit(argv []string) []func() error {
+	config := argv[slices.Index(argv, "--config")+1]
+	return []func() error{
+		func() error { return h.initPreflight(argv) },
+		h.Certs,
+		h.Kubeconfigs,
+		func() error { return h.Manifests(config) },
+		h.StartKubelet,
+		func() error { return h.uploadConfig(config) },
+		h.Mark,
+		func() error { return h.initToken(config) },
+		h.addons,
+	}
+}
+
+// initPreflight is kubeadm's complaint about what an earlier init left.
+func (h *Host) initPreflight(argv []string) error {
 	ignored := ""
 	if i := slices.Index(argv, "--ignore-preflight-errors"); i > 0 {
 		ignored = argv[i+1]
 	}
-	config := argv[slices.Index(argv, "--config")+1]
 	if len(h.under(etcdDir)) > 0 && !strings.Contains(ignored, "DirAvailable--var-lib-etcd") {
 		return h.failure(argv, 1, "[ERROR DirAvailable--var-lib-etcd]")
 	}
 	if _, ok := h.Files[etcdManifest]; ok && !strings.Contains(ignored, "FileAvailable--etc-kubernetes-manifests-etcd.yaml") {
 		return h.failure(argv, 1, "[ERROR FileAvailable--etc-kubernetes-manifests-etcd.yaml]")
 	}
-	for _, f := range []func() error{h.Certs, func() error { return h.Manifests(config) }, h.StartKubelet, h.Mark} {
-		if err := f(); err != nil {
-			return err
-		}
+	return nil
+}
+
+// uploadConfig waits for the API server and stores the configuration in it.
+func (h *Host) uploadConfig(config string) error {
+	if !h.apiUp() {
+		return h.failure([]string{"kubeadm"}, 1, "the API server does not answer")
 	}
 	api := h.w.API
 	for document := range strings.SplitSeq(string(h.Files[config].Content), "---\n") {
@@ -163,23 +204,38 @@ func (h *Host) kubeadmInit(argv []string) error {
 			api.Set("configmaps", "kube-system", "kubeadm-config", corev1.ConfigMap{Data: map[string]string{"ClusterConfiguration": document}})
 		}
 	}
-	for _, name := range []string{"kubelet-config", "kube-proxy", "coredns"} {
-		api.Set("configmaps", "kube-system", name, corev1.ConfigMap{})
-	}
+	api.Set("configmaps", "kube-system", "kubelet-config", corev1.ConfigMap{})
+	return nil
+}
+
+// initToken makes the bootstrap token that init always makes.
+func (h *Host) initToken(config string) error {
 	_, description, _ := strings.Cut(string(h.Files[config].Content), "description: ")
 	description, _, _ = strings.Cut(description, "\n")
-	api.Set("secrets", "kube-system", "bootstrap-token-abcdef", corev1.Secret{
+	h.w.API.Set("secrets", "kube-system", "bootstrap-token-abcdef", corev1.Secret{
 		Type: "bootstrap.kubernetes.io/token", StringData: map[string]string{"description": description},
 	})
+	return nil
+}
+
+// addons are the last things that init makes.
+func (h *Host) addons() error {
+	for _, name := range []string{"kube-proxy", "coredns"} {
+		h.w.API.Set("configmaps", "kube-system", name, corev1.ConfigMap{})
+	}
 	for _, component := range []string{"kube-controller-manager", "kube-scheduler"} {
-		api.Set("leases", "kube-system", component, kubeapi.Object{"spec": kubeapi.Object{"holderIdentity": h.name + "_x", "renewTime": "2999-01-01T00:00:00.000000Z"}})
+		h.w.API.Set("leases", "kube-system", component, kubeapi.Object{"spec": kubeapi.Object{"holderIdentity": h.name + "_x", "renewTime": "2999-01-01T00:00:00.000000Z"}})
 	}
 	return nil
 }
 
 // kubeadmJoin is kubeadm join of a worker: with the file for discovery and a
 // token that is in the API.
-func (h *Host) kubeadmJoin(argv []string) error {
+func (h *Host) kubeadmJoin(argv []string) []func() error {
+	return []func() error{func() error { return h.discover(argv) }, h.StartKubelet}
+}
+
+func (h *Host) discover(argv []string) error {
 	discovery := string(h.Files["/var/lib/ha-install/kubeadm/discovery.conf"].Content)
 	config, err := clientcmd.Load([]byte(discovery))
 	if err != nil || len(config.Clusters) != 1 {
@@ -198,19 +254,44 @@ func (h *Host) kubeadmJoin(argv []string) error {
 	for _, cluster := range config.Clusters {
 		h.Put(pkiDir+"/ca.crt", 0o644, string(cluster.CertificateAuthorityData))
 	}
-	return h.StartKubelet()
+	return nil
+}
+
+// kubeadmReset ends the containers, then takes the files off.
+func (h *Host) kubeadmReset() []func() error {
+	remove := func(paths ...string) func() error {
+		return func() error {
+			for _, p := range paths {
+				h.remove(p)
+			}
+			return nil
+		}
+	}
+	return []func() error{
+		func() error { h.halt("kubelet.service"); h.orphans = false; return nil },
+		remove("/etc/kubernetes/manifests", pkiDir),
+		remove("/etc/kubernetes/admin.conf", "/etc/kubernetes/super-admin.conf", "/etc/kubernetes/kubelet.conf", "/etc/kubernetes/bootstrap-kubelet.conf",
+			"/etc/kubernetes/controller-manager.conf", "/etc/kubernetes/scheduler.conf"),
+		remove("/var/lib/kubelet"),
+	}
 }
 
 // Swap puts a staged manifest in place of another one, with the kubelet
 // stopped meanwhile.
-func (h *Host) Swap(staged, at string) error {
-	f, ok := h.Files[staged]
-	if !ok {
-		return h.failure([]string{"mv", staged, at}, 1, "no such file")
+func (h *Host) Swap(staged, at string) []func() error {
+	return []func() error{
+		func() error { h.halt("kubelet.service"); return nil },
+		func() error {
+			f, ok := h.Files[staged]
+			if !ok {
+				return h.failure([]string{"mv", staged, at}, 1, "no such file")
+			}
+			h.Files[at] = f
+			delete(h.Files, staged)
+			return nil
+		},
+		func() error { return h.start([]string{"systemctl", "start", "kubelet"}, "kubelet.service") },
 	}
-	h.Files[at] = f
-	delete(h.Files, staged)
-	return h.StartKubelet()
 }
 
 // EtcdCommand is the command line of the etcd that runs; empty when none does.

@@ -32,13 +32,13 @@ type lock struct {
 func (c *connection) Lock(ctx context.Context, who host.Holder, hooks host.LockHooks) (host.Lock, error) {
 	h := c.Host
 	l := &lock{c: c, who: who, hooks: hooks, began: time.Now()}
-	err := h.call(ctx, "lock", false, 1, once(func() error {
+	err := h.claim(ctx, "lock", func() error {
 		if h.holder != nil {
 			return &host.BusyError{Host: h.name, Holder: h.holder.who, Age: time.Since(h.holder.began)}
 		}
 		h.holder, l.found = l, h.Epoch
 		return nil
-	}))
+	})
 	if err != nil {
 		l.Release() // a session that was cut ends
 		return nil, err
@@ -81,20 +81,20 @@ func (l *lock) Epoch() string { return l.found }
 // Raise is host.Lock's.
 func (l *lock) Raise(ctx context.Context, epoch string) error {
 	h := l.c.Host
-	return h.call(ctx, "raise", false, 1, once(func() error {
+	return h.claim(ctx, "raise", func() error {
 		if h.holder != l {
 			h.w.t.Errorf("sim: %s: the epoch is raised by one who does not hold the host", h.name)
 		}
 		h.Epoch, h.by, l.raised, l.c.lock = epoch, l.who, epoch, l
 		return nil
-	}))
+	})
 }
 
 // Fresh is host.Lock's.
 func (l *lock) Fresh() bool {
 	l.c.w.mu.Lock()
 	defer l.c.w.mu.Unlock()
-	return !l.asleep && l.c.holder == l
+	return !l.asleep && l.c.holder == l && !l.c.off && !l.c.lost()
 }
 
 // Note is host.Lock's.
@@ -186,7 +186,7 @@ func (h *Host) fenced(ctx context.Context, name string, writes bool) error {
 	l, _ := ctx.Value(lockKey{}).(*lock)
 	switch {
 	case !writes:
-	case l == nil && h.holder != nil && ctx.Value(requestKey{}) == nil:
+	case l == nil && h.holder != nil:
 		h.w.t.Errorf("sim: %s: %s: a change without the lock, which %s holds", h.name, name, h.holder.who.Operation)
 	case l != nil && h.Epoch != l.raised:
 		e := &host.FencedError{Host: h.name, By: h.by}
@@ -195,9 +195,6 @@ func (h *Host) fenced(ctx context.Context, name string, writes bool) error {
 	}
 	return nil
 }
-
-// requestKey marks what arrives at a server of the host, not at the host.
-type requestKey struct{}
 
 // Run is host.Writer's.
 func (c *connection) Run(ctx context.Context, cmd host.Command) ([]byte, error) {

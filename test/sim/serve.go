@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -48,7 +47,7 @@ func (h *Host) service(port string) *bufconn.Listener {
 	case "10259":
 		return h.component("kube-scheduler")
 	case "10248":
-		if h.active("kubelet.service") {
+		if h.active("kubelet.service") && !h.off {
 			return h.server("kubelet", func(p *bufconn.Listener) {
 				h.serveHTTP(p, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") }), nil)
 			})
@@ -82,7 +81,8 @@ func (h *Host) server(name string, start func(*bufconn.Listener)) *bufconn.Liste
 // one a leader.
 func (h *Host) apiUp() bool {
 	_, manifest := h.Files["/etc/kubernetes/manifests/kube-apiserver.yaml"]
-	return manifest && h.serving() != nil && !h.serving().learner && h.w.leader() != nil
+	m := h.serving()
+	return manifest && m != nil && !m.learner && h.leader() != nil
 }
 
 func (h *Host) newEtcd(p *bufconn.Listener) {
@@ -119,15 +119,20 @@ func (h *Host) answer(w http.ResponseWriter, r *http.Request) error {
 		h.w.API.ServeHTTP(w, r)
 		return nil
 	}
-	if r.Method != http.MethodGet && r.URL.Query().Get("dryRun") == "" {
-		return h.call(context.WithValue(r.Context(), requestKey{}, true), r.Method+" "+r.URL.Path, true, 1, once(serve))
+	name, writes := r.Method+" "+withoutNames(r.URL.Path), r.Method != http.MethodGet && r.URL.Query().Get("dryRun") == ""
+	if !writes && r.Method != http.MethodGet {
+		name += " (dry run)"
 	}
-	h.w.mu.Lock()
-	defer h.w.mu.Unlock()
-	if h.w.dead {
-		return context.Canceled
+	return h.served(r.Context(), name, writes, serve)
+}
+
+// withoutNames takes what is drawn at random out of a path.
+func withoutNames(path string) string {
+	before, _, found := strings.Cut(path, "/bootstrap-token-")
+	if found {
+		before += "/bootstrap-token-"
 	}
-	return serve()
+	return before
 }
 
 func (h *Host) serveHTTP(p *bufconn.Listener, handler http.Handler, config *tls.Config) {
@@ -188,8 +193,8 @@ func (h *Host) issue(ca, cn string, orgs ...string) (cert, key string) {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: keyDER}))
 }
 
-// behind is the next API server behind the balancers, in turn.
-func (w *World) behind() *bufconn.Listener {
+// behind is the next API server behind the balancers, in turn for each host.
+func (w *World) behind(from *Host) *Host {
 	var up []*Host
 	balancer := false
 	for _, name := range slices.Sorted(maps.Keys(w.hosts)) {
@@ -202,6 +207,6 @@ func (w *World) behind() *bufconn.Listener {
 	if !balancer || len(up) == 0 {
 		return nil
 	}
-	w.turn++
-	return up[w.turn%len(up)].service("6443")
+	from.turn++
+	return up[from.turn%len(up)]
 }

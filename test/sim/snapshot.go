@@ -35,6 +35,10 @@ func (w *World) Snapshot(same func(path string) string) string {
 		}
 		line("sysctls read: %t, units read: %t, rules %d", h.Sysctls == h.sums("/etc/sysctl.d"), h.Reloaded == h.sums("/etc/systemd/system"), h.Rules)
 	}
+	for _, m := range w.etcd.votes() {
+		fmt.Fprintf(&b, "member %s\n", m)
+	}
+	b.WriteString(w.API.Snapshot())
 	return b.String()
 }
 
@@ -44,15 +48,4 @@ func (h *Host) stale(unit string) string {
 		return "runs an old configuration"
 	}
 	return ""
-}
-
-// Lost is all that was deleted or overwritten although it was precious.
-func (w *World) Lost() []string {
-	var all []string
-	for _, name := range slices.Sorted(maps.Keys(w.hosts)) {
-		for _, l := range w.hosts[name].Lost {
-			all = append(all, name+": "+l)
-		}
-	}
-	return all
 }

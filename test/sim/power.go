@@ -1,0 +1,99 @@
+package sim
+
+import (
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"time"
+)
+
+// powerOff takes the host's power away; it starts again by itself. What only
+// ran is gone, what was written is not.
+func (h *Host) powerOff() {
+	h.off = true
+	h.steps = map[string]*step{}
+	h.orphans = false
+	h.unheard = true
+	for _, u := range h.Units {
+		u.Active, u.Runs = false, ""
+	}
+	for _, p := range h.under("/run") {
+		delete(h.Files, p)
+	}
+	h.closeTunnels()
+	h.w.going.Go(func() {
+		time.Sleep(bootTime)
+		h.w.mu.Lock()
+		defer h.w.mu.Unlock()
+		if h.off {
+			h.boot()
+		}
+	})
+}
+
+// boot starts what is enabled.
+func (h *Host) boot() {
+	h.off = false
+	h.boots++
+	h.Sysctls, h.Reloaded = h.sums("/etc/sysctl.d"), h.sums("/etc/systemd/system")
+	for _, unit := range slices.Sorted(maps.Keys(h.Units)) {
+		if h.Units[unit].Enabled || unit == "systemd-modules-load.service" {
+			_ = h.start(nil, unit) // systemd goes on without it
+		}
+	}
+	h.w.expected()
+}
+
+func (h *Host) bootID() string {
+	if h.boots == 0 {
+		return "boot-" + h.name
+	}
+	return fmt.Sprintf("boot-%s-%d", h.name, h.boots)
+}
+
+// Back waits until every host is up, connected and whole again; a broken disk
+// is replaced by one that holds the same.
+func (w *World) Back() {
+	w.mu.Lock()
+	for _, h := range w.hosts {
+		h.ReadOnly = false
+	}
+	w.mu.Unlock()
+	for {
+		w.mu.Lock()
+		away := false
+		for _, h := range w.hosts {
+			now := time.Now()
+			away = away || h.off || h.lost() || now.Before(h.etcdBack) || now.Before(h.isolatedUntil)
+		}
+		w.mu.Unlock()
+		if !away {
+			return
+		}
+		time.Sleep(time.Second)
+	}
+}
+
+// tunnel is a connection through one host to another.
+type tunnel struct {
+	net.Conn
+	via, to *Host
+}
+
+func (t *tunnel) Close() error {
+	t.via.w.mu.Lock()
+	delete(t.via.tunnels, t)
+	delete(t.to.tunnels, t)
+	t.via.w.mu.Unlock()
+	return t.Conn.Close()
+}
+
+// closeTunnels ends every connection through the host and to it.
+func (h *Host) closeTunnels() {
+	for t := range h.tunnels {
+		delete(t.via.tunnels, t)
+		delete(t.to.tunnels, t)
+		t.Conn.Close()
+	}
+}
