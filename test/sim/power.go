@@ -23,7 +23,7 @@ func (h *Host) powerOff() {
 	}
 	h.closeTunnels()
 	h.w.going.Go(func() {
-		time.Sleep(bootTime)
+		<-time.After(bootTime)
 		h.w.mu.Lock()
 		defer h.w.mu.Unlock()
 		if h.off {
@@ -71,7 +71,7 @@ func (w *World) Back() {
 		if !away {
 			return
 		}
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 	}
 }
 

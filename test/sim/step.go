@@ -110,7 +110,7 @@ func (h *Host) follow(ctx context.Context, s host.Step, result *host.StepResult)
 // the host lost its power.
 func (h *Host) proceed(s *step) {
 	for {
-		time.Sleep(h.w.after(actTime))
+		<-time.After(h.w.after(actTime))
 		h.w.mu.Lock()
 		more := !h.w.ended && h.steps[s.id] == s && h.act(s)
 		h.w.mu.Unlock()
