@@ -213,6 +213,7 @@ func stoppedAndPlanned(t *testing.T) {
 		want(t, 9, "spec.loadBalancer.virtualRouterID has changed")
 	r = ha(t, "apply", "-o", "json", "--plan", file, whole)
 	r.want(t, 0)
+	awaitProbePodsGone(t)
 	if p, _ := planOf(t, 0, baseHosts, clusterFootprint, whole); r.changed(t) == 0 || len(p.in("done")) == 0 {
 		t.Errorf("%d steps changed", r.changed(t))
 	}
