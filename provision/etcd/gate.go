@@ -40,7 +40,7 @@ func (m *Members) Gate(ctx context.Context, w Want, budget time.Duration) (Verdi
 	var miss *missing
 	for {
 		v := m.Look(ctx, Options{Hash: w.Hash})
-		if ctx.Err() == nil || miss == nil { // a look cut short by the deadline shows nothing
+		if !cutShort(ctx) || miss == nil {
 			last, miss = v, w.missing(v)
 		}
 		if w.Watch != nil {
@@ -63,6 +63,13 @@ func (m *Members) Gate(ctx context.Context, w Want, budget time.Duration) (Verdi
 			return last, miss.err(w, last, fmt.Errorf("not within %s: %w", shortDuration(budget), err))
 		}
 	}
+}
+
+// cutShort says that a look which ended now was ended by the deadline: what it
+// did not see, nobody was given the time to show.
+func cutShort(ctx context.Context) bool {
+	deadline, bounded := ctx.Deadline()
+	return ctx.Err() != nil || bounded && time.Until(deadline) < lastStatus
 }
 
 // missing is the first thing that a verdict lacks.

@@ -54,7 +54,7 @@ func TestFault4EtcdKilled(t *testing.T) {
 		t.Errorf("cp-3: %+v", r)
 	}
 	restart := etcd.Operation{Kind: etcd.OpRestart, Host: "cp-2", PeerURL: c.Member("cp-2").PeerURL}
-	_, err := m.Gate(bg, etcd.Want{Op: &restart}, 4*time.Second)
+	_, err := m.Gate(bg, etcd.Want{Op: &restart}, 8*time.Second)
 	var q *etcd.QuorumError
 	if !errors.As(err, &q) || !errors.Is(err, context.DeadlineExceeded) || q.Decision == nil || q.Decision.After.Healthy != 1 {
 		t.Errorf("restarting a healthy one of two: %v", err)
