@@ -14,7 +14,7 @@ export CGO_ENABLED := 0
 LAB := go run ./test/lab/cmd/lab
 BUNDLE := $(HA_INSTALL_CACHE)/bundles/ha-install-bundle-$(K8S)-amd64.tar
 
-.PHONY: help build lint test e2e bench demo lab-up lab-down lab-ssh lab-status bundle deps clean
+.PHONY: help build lint test e2e e2e-long bench demo lab-up lab-down lab-ssh lab-status bundle deps clean
 
 help: ## Show the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ lab-ssh: ## Log in to a lab host: make lab-ssh HOST=cp-1
 
 e2e: build lab-up ## The whole suite on real hosts
 	go test -tags e2e -count=1 -p 1 -timeout 50m -v ./test/e2e ./test/fault ./test/browser
+
+e2e-long: build lab-up ## The suite, and the parts that are too long for each change
+	go test -tags e2e -count=1 -p 1 -timeout 70m -v ./test/e2e -long
 
 demo: build lab-up ## Bare hosts to a verified cluster, and a look around
 	./test/demo.sh

@@ -5,6 +5,7 @@ package e2e
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -28,6 +29,10 @@ var (
 	baseHosts = []string{"lb-1", "lb-2", "cp-1", "cp-2", "cp-3", "w-1"}
 	moreHosts = []string{"cp-4", "cp-5", "w-2"}
 )
+
+// long adds the parts that install once more to see what another part has
+// seen in passing; `make e2e-long` sets it.
+var long = flag.Bool("long", false, "also the parts that make e2e-long adds")
 
 // clusterName is what the lab's inventory calls its cluster.
 const clusterName = "lab"
@@ -66,10 +71,11 @@ func setUp(ctx context.Context) error {
 // it left it, so that nothing is installed twice without need. A single part
 // can be run (-run TestCluster/status) on a lab in which those before it ran.
 func TestCluster(t *testing.T) {
-	parts := []struct {
+	type part struct {
 		name string
 		run  func(*testing.T)
-	}{
+	}
+	parts := []part{
 		{"refusals", refusals},
 		{"plan of bare hosts", planBare},
 		{"install", install},
@@ -83,10 +89,14 @@ func TestCluster(t *testing.T) {
 		{"grow through faults", grow},
 		{"reset", reset},
 		{"trial", trial},
-		{"fault 3: installer killed once", killedOnce},
 		{"fault 3: installer killed everywhere", fault3},
-		{"stopped and planned", stoppedAndPlanned},
 		{"variants", variants},
+	}
+	if *long {
+		parts = append(parts, []part{
+			{"stopped and planned", stoppedAndPlanned},
+			{"fault 3: installer killed once", killedOnce},
+		}...)
 	}
 	for _, part := range parts {
 		began := time.Now()
