@@ -11,16 +11,18 @@ import (
 // lastingFootprint is what two clusters made of the same inventory have in
 // common: files with their modes, owners and contents, units, and the
 // processes of the control plane. Left out are contents that every cluster has
-// of its own (keys, certificates, kubeconfigs), the records of steps, and what
-// was moved aside.
+// of its own (keys, certificates, kubeconfigs), the records of steps, what was
+// moved aside, and the mode of a directory that containerd makes after a reset.
+// The part of a file that an upload left would show.
 const lastingFootprint = `set -u
 cd /
 find etc/kubernetes etc/haproxy etc/keepalived etc/containerd etc/cni etc/systemd/system etc/sysctl.d etc/modules-load.d etc/crictl.yaml \
 	usr/local/bin opt/cni var/lib/ha-install var/lib/etcd var/lib/kubelet/config.yaml var/lib/kubelet/kubeadm-flags.env \
-	-xdev \( -path 'var/lib/ha-install/*/*' -o -path 'var/lib/etcd/member/*' -o -name '*.ha-install-*' \) -prune -o -printf '%p %y %m %u %l\n' 2>/dev/null | sort
+	-xdev \( -path 'var/lib/ha-install/*/*' -o -path 'var/lib/etcd/member/*' -o -name '*.ha-install-[0-9]*' \) -prune -o -printf '%p %y %m %u %l\n' 2>/dev/null |
+	sed 's|^etc/cni/net.d d [0-9]* |etc/cni/net.d d - |' | sort
 find etc/kubernetes/manifests etc/haproxy etc/keepalived etc/containerd etc/cni etc/systemd/system etc/sysctl.d etc/modules-load.d etc/crictl.yaml \
 	usr/local/bin opt/cni var/lib/kubelet/config.yaml var/lib/kubelet/kubeadm-flags.env \
-	-xdev -type f ! -name '*.crt' ! -name '*.pem' 2>/dev/null | sort | xargs -r sha256sum
+	-xdev -type f ! -path '*.ha-install-[0-9]*' ! -name '*.crt' ! -name '*.pem' 2>/dev/null | sort | xargs -r sha256sum
 systemctl list-unit-files --no-legend --no-pager | awk '{print "unit", $1, $2}' | sort
 systemctl list-units --type=service --state=running,failed,activating --no-legend --no-pager --plain |
 	awk '$1 !~ /^(user@|session|systemd-)/ {print $3, $4, $1}' | sort
