@@ -13,7 +13,7 @@ show() {
 }
 
 show bin/ha-install validate "$inventory"
-show bin/ha-install apply "$inventory"
+show bin/ha-install apply --yes "$inventory"
 show bin/ha-install status "$inventory"
 show bin/ha-install kubeconfig "$inventory" --file "$kubeconfig"
 if command -v kubectl >/dev/null; then
