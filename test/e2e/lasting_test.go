@@ -37,6 +37,7 @@ exit 0
 // the network and the installer make.
 func lasting(t *testing.T) map[string]string {
 	t.Helper()
+	awaitProbePodsGone(t) // what ends by itself is not to last
 	all := maps.Clone(onEach(t, baseHosts, lastingFootprint))
 	all["cluster"] = strings.Join([]string{
 		kubectl(t, "get", "nodes", "-o", `jsonpath={range .items[*]}{.metadata.name} {.metadata.labels} {.spec.taints}{"\n"}{end}`),
