@@ -77,9 +77,11 @@ func TestCluster(t *testing.T) {
 	}
 	parts := []part{
 		{"refusals", refusals},
+		{"bare hosts are as simulated", bareHosts},
 		{"plan of bare hosts", planBare},
 		{"install", install},
 		{"second apply", secondApply},
+		{"a cluster is as simulated", madeCluster},
 		{"lock and history", lockAndHistory},
 		{"plan of a finished cluster", planFinished},
 		{"status", statusWithFaults},
@@ -88,6 +90,7 @@ func TestCluster(t *testing.T) {
 		{"conflicts", conflicts},
 		{"grow through faults", grow},
 		{"reset", reset},
+		{"reset hosts are as simulated", resetHosts},
 		{"trial", trial},
 		{"fault 3: installer killed everywhere", fault3},
 		{"variants", variants},

@@ -90,13 +90,19 @@ func (h *Host) run(argv []string, stdin []byte) ([]byte, error) {
 		}
 	case "containerd":
 		if len(argv) == 5 && argv[1] == "--config" && slices.Equal(argv[3:], []string{"config", "dump"}) {
-			if _, ok := h.Files["/usr/local/bin/containerd"]; !ok || len(h.Files[argv[2]].Content) == 0 {
-				return nil, h.failure(argv, 1, "no containerd, or no configuration")
+			if !h.hasContainerd() {
+				return nil, h.failure(argv, 127, "not found")
+			}
+			if len(h.Files[argv[2]].Content) == 0 {
+				return nil, h.failure(argv, 1, "no configuration")
 			}
 			return nil, nil
 		}
 	case "keepalived":
 		if len(argv) == 4 && slices.Equal(argv[1:3], []string{"--config-test", "--use-file"}) {
+			if h.Packages["keepalived"] != installed {
+				return nil, h.failure(argv, 127, "not found")
+			}
 			if _, ok := h.Files[argv[3]]; !ok {
 				return nil, h.failure(argv, 1, "cannot open "+argv[3])
 			}
@@ -155,9 +161,26 @@ func (h *Host) install(argv []string, file string) error {
 	return nil
 }
 
-func (h *Host) importImage(argv []string, archive []byte) error {
-	if u := h.Units["containerd.service"]; u == nil || !u.Active {
+// hasContainerd says whether containerd's programs are there.
+func (h *Host) hasContainerd() bool {
+	_, ok := h.Files["/usr/local/bin/containerd"]
+	return ok
+}
+
+// ctr is the complaint of containerd's client when it cannot work.
+func (h *Host) ctr(argv []string) error {
+	switch {
+	case !h.hasContainerd():
+		return h.failure(argv, 127, "not found")
+	case !h.active("containerd.service"):
 		return h.failure(argv, 1, "containerd is not running")
+	}
+	return nil
+}
+
+func (h *Host) importImage(argv []string, archive []byte) error {
+	if err := h.ctr(argv); err != nil {
+		return err
 	}
 	f := strings.Fields(string(archive))
 	if len(f) != 3 || f[0] != "image" {
@@ -201,12 +224,13 @@ func (h *Host) systemctl(argv []string) error {
 		case "enable":
 			err = h.enable(argv, unit)
 		case "stop":
-			if err = h.loaded(argv, unit); err == nil {
-				h.halt(unit)
+			if _, ok := h.exists(unit); !ok {
+				return h.failure(argv, 5, "Unit "+unit+" not loaded.")
 			}
+			h.halt(unit)
 		case "disable":
-			if err := h.loaded(argv, unit); err != nil {
-				return err
+			if _, ok := h.exists(unit); !ok {
+				return h.failure(argv, 1, "Unit file "+unit+" does not exist.")
 			}
 			if u := h.Units[unit]; u != nil {
 				u.Enabled = false
@@ -220,14 +244,6 @@ func (h *Host) systemctl(argv []string) error {
 		if err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-// loaded is systemd's refusal to end what it does not know.
-func (h *Host) loaded(argv []string, unit string) error {
-	if _, ok := h.exists(unit); !ok {
-		return h.failure(argv, 5, "Unit "+unit+" not loaded.")
 	}
 	return nil
 }
@@ -319,8 +335,8 @@ func (h *Host) query(argv []string) ([]byte, error) {
 			fmt.Fprintf(&b, "%s %s\n", name, status)
 		}
 	case line == "ctr -n k8s.io images ls":
-		if u := h.Units["containerd.service"]; u == nil || !u.Active {
-			return nil, h.failure(argv, 1, "containerd is not running")
+		if err := h.ctr(argv); err != nil {
+			return nil, err
 		}
 		fmt.Fprintln(&b, "REF TYPE DIGEST SIZE PLATFORMS LABELS")
 		for ref, digest := range h.Images {

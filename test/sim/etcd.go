@@ -321,6 +321,9 @@ func (s *etcdServer) MemberPromote(ctx context.Context, q *pb.MemberPromoteReque
 			if m.id != q.ID {
 				continue
 			}
+			if !m.learner {
+				return rpctypes.ErrGRPCMemberNotLearner
+			}
 			if h := s.h.w.at(m); m.name == "" || h == nil || h.serving() != m || h.cutOff() || s.h.cutOff() || h.Behind {
 				return rpctypes.ErrGRPCLearnerNotReady
 			}

@@ -153,7 +153,14 @@ func (w *World) Wake() {
 	}
 	w.mu.Unlock()
 	for _, l := range late {
-		l.hooks.Fenced(&host.FencedError{Host: l.c.name, By: l.c.by})
+		l.markFenced(&host.FencedError{Host: l.c.name, By: l.c.by})
+	}
+}
+
+// markFenced tells the operation, which may ask the world, which may be locked.
+func (l *lock) markFenced(e *host.FencedError) {
+	if f := l.hooks.Fenced; f != nil {
+		go f(e)
 	}
 }
 
@@ -190,7 +197,7 @@ func (h *Host) fenced(ctx context.Context, name string, writes bool) error {
 		h.w.t.Errorf("sim: %s: %s: a change without the lock, which %s holds", h.name, name, h.holder.who.Operation)
 	case l != nil && h.Epoch != l.raised:
 		e := &host.FencedError{Host: h.name, By: h.by}
-		go l.hooks.Fenced(e) // it may ask the world, which is locked now
+		l.markFenced(e)
 		return e
 	}
 	return nil

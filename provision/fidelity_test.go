@@ -1,0 +1,129 @@
+package provision
+
+import (
+	"context"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ha-install/ha-install/inventory"
+	"github.com/ha-install/ha-install/provision/host"
+	"github.com/ha-install/ha-install/test/fidelity"
+	"github.com/ha-install/ha-install/test/golden"
+	"github.com/ha-install/ha-install/test/sim"
+)
+
+// sceneOn is a scene on one of the world's hosts.
+func sceneOn(t *testing.T, w *sim.World, c *inventory.Cluster, name string) *fidelity.Scene {
+	t.Helper()
+	dial := func(name string) host.Host {
+		ih, _ := c.HostByName(name)
+		h, err := w.Dial(t.Context(), c, ih, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return h
+	}
+	return &fidelity.Scene{T: t, Cluster: c, Dial: dial, Host: dial(name), Pause: time.Sleep}
+}
+
+// teachClaims teaches hosts the steps that claims are played with.
+func teachClaims(w *sim.World) {
+	w.StepScript(fidelity.StepDone, func(*sim.Host, []string) []func() error { return nil })
+	w.StepScript(fidelity.StepFails, func(*sim.Host, []string) []func() error {
+		return []func() error{func() error {
+			return &host.RunError{Code: 1, Stderr: "it broke"}
+		}}
+	})
+	w.StepScript(fidelity.StepLong, func(*sim.Host, []string) []func() error {
+		wait := func() error { return nil }
+		return []func() error{wait, wait, wait, wait}
+	})
+}
+
+func TestBareHostsAreAsTheRealOnesAre(t *testing.T) {
+	t.Parallel()
+	c := testCluster(t)
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, c)
+		w.Slow = true
+		teachClaims(w)
+		w.Begin(context.Background(), nil)
+		fidelity.Check(t.Context(), sceneOn(t, w, c, "w-1"), slices.Concat(fidelity.Bare(), fidelity.Facts()))
+	})
+}
+
+func TestClustersAreAsTheRealOnesAre(t *testing.T) {
+	t.Parallel()
+	c, dirs := testCluster(t), baseDirs(t)
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, c)
+		w.Slow = true
+		running(t, w, c, dirs[0])
+		golden.Check(t, "fidelity/applied.golden", lines(fidelity.Simulated(w, c)))
+		w.Begin(t.Context(), nil)
+		fidelity.Check(t.Context(), sceneOn(t, w, c, "cp-1"), fidelity.Master())
+		fidelity.Check(t.Context(), sceneOn(t, w, c, "lb-1"), fidelity.Balancer())
+	})
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, c)
+		w.Slow, w.MayEnd = true, true
+		running(t, w, c, dirs[0])
+		if err := reset(t.Context(), w, c, nil); err != nil {
+			t.Fatal(err)
+		}
+		golden.Check(t, "fidelity/reset.golden", lines(fidelity.Simulated(w, c)))
+		w.Begin(t.Context(), nil)
+		fidelity.Check(t.Context(), sceneOn(t, w, c, "cp-1"), fidelity.Reset())
+	})
+}
+
+func lines(s fidelity.State) []byte { return []byte(strings.Join(s, "\n") + "\n") }
+
+// byState are calls whose effects are compared as a whole: by the state that an
+// apply and a reset leave, which e2e compares with real hosts.
+var byState = []string{
+	"act",     // of steps: kubeadm's phases and our scripts
+	"sh ...",  // leftovers; the questions of a status, whose answers e2e's status reads
+	"end of ", // steps
+}
+
+var attempt = regexp.MustCompile(`-[0-9]+$`)
+
+// TestEveryFakeIsCompared goes through all calls that apply, scaling out and
+// reset make, and wants a claim, or the comparison of states, for each of them.
+func TestEveryFakeIsCompared(t *testing.T) {
+	t.Parallel()
+	three, dirs := dressed(t), baseDirs(t)
+	five := fiveMasters(three)
+	calls := map[string]bool{}
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, five)
+		w.Slow, w.MayEnd = true, true
+		note := func() {
+			for _, c := range w.Trace() {
+				calls[attempt.ReplaceAllString(c.Name, "")] = true
+			}
+		}
+		running(t, w, three, dirs[0])
+		note()
+		running(t, w, five, dirs[0])
+		note()
+		if err := reset(t.Context(), w, five, nil); err != nil {
+			t.Fatal(err)
+		}
+		note()
+	})
+	claims := slices.Concat(fidelity.Bare(), fidelity.Facts(), fidelity.Master(), fidelity.Balancer(), fidelity.Reset())
+	compared := 0
+	for name := range calls {
+		if fidelity.Covered(claims, name) || slices.ContainsFunc(byState, func(form string) bool { return strings.HasPrefix(name, form) }) {
+			compared++
+			continue
+		}
+		t.Errorf("nothing compares what simulated hosts do on %q with real ones: it needs a claim in test/fidelity", name)
+	}
+	t.Logf("%d claims for %d different calls", len(claims), compared)
+}
