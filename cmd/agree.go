@@ -38,12 +38,20 @@ func (a agreement) plan(c *cobra.Command, site *provision.Site, shown io.Writer)
 	if err := site.RequireAll(); err != nil {
 		return nil, err
 	}
+	if err := awaitSteps(c, site); err != nil {
+		return nil, err
+	}
 	plan, err := provision.MakePlan(c.Context(), site, nil)
 	if err != nil {
 		return nil, err
 	}
 	renderPlan(shown, plan, a.verbose)
 	return ask(c, plan)
+}
+
+// awaitSteps waits for steps that a killed run has left under way, and says so.
+func awaitSteps(c *cobra.Command, site *provision.Site) error {
+	return provision.AwaitSteps(c.Context(), site, func(text string) { fmt.Fprintln(c.ErrOrStderr(), text) })
 }
 
 // ask has the operator agree to a plan that was shown; where nothing is to do,

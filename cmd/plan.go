@@ -43,6 +43,9 @@ apply would end with when that would be refused.`,
 		if output == "json" {
 			tell = nil
 		}
+		if err := awaitSteps(c, site); err != nil {
+			return err
+		}
 		plan, err := provision.MakePlan(c.Context(), site, tell)
 		if err != nil {
 			return err

@@ -112,6 +112,9 @@ func renderStatus(out io.Writer, st provision.Status) error {
 	if len(st.Endpoint.Backends) > 0 {
 		fmt.Fprintf(out, "\nendpoint %s: answered by %s (asked from %s)\n", st.Endpoint.Address, strings.Join(st.Endpoint.Backends, ", "), vantages(st.Endpoint))
 	}
+	for _, r := range st.Running {
+		fmt.Fprintf(out, "\nrunning for %s: %s, on %s (`history` shows it)\n", r.Age, r.Holder, strings.Join(r.Hosts, ", "))
+	}
 	renderList(out, "warnings", beyondQuorum(st))
 	renderList(out, "problems", st.Problems)
 	_, err := fmt.Fprintf(out, "\n%s  (%s)\n", st.State, st.Took)

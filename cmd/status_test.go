@@ -10,6 +10,7 @@ import (
 	"github.com/ha-install/ha-install/inventory"
 	"github.com/ha-install/ha-install/provision"
 	"github.com/ha-install/ha-install/provision/etcd"
+	"github.com/ha-install/ha-install/provision/host"
 	"github.com/ha-install/ha-install/provision/units"
 	"github.com/ha-install/ha-install/test/golden"
 )
@@ -52,6 +53,7 @@ func TestRenderStatus(t *testing.T) {
 	sick.Hosts[5].Kubelet = "kubelet: 500 Internal Server Error: PLEG is not healthy"
 	sick.Endpoint = provision.Endpoint{Address: "198.51.100.100:6443", Via: "cp-1", Err: "connection refused"}
 	sick.Leaders, sick.LeaderErr = nil, "no API server is ready: 2 errors occurred:\n\t* x\n\t* y"
+	sick.Running = []provision.Running{{Holder: host.Holder{Operation: "20261122-135837-1a2b", Command: "ha-install apply prod.yaml", Operator: "ops@laptop", PID: 4711}, Hosts: []string{"cp-1", "cp-2"}, Age: units.Seconds(83 * time.Second)}}
 	sick.Conclude()
 	for file, st := range map[string]provision.Status{"status.txt": statusOfThree(), "status-sick.txt": sick} {
 		var out bytes.Buffer

@@ -77,6 +77,9 @@ func (st Status) words() []word {
 			w = append(w, word{h.Name + " boot", h.BootID})
 		}
 	}
+	for _, r := range st.Running {
+		w = append(w, word{r.Command + " by " + r.Operator, "running"})
+	}
 	for _, l := range st.Leaders {
 		w = append(w, word{l.Component + " leader", l.Node})
 	}

@@ -2,7 +2,11 @@ package provision
 
 import (
 	"context"
+	"maps"
+	"slices"
+	"strings"
 	"sync"
+	"time"
 
 	"github.com/ha-install/ha-install/inventory"
 	"github.com/ha-install/ha-install/provision/host"
@@ -14,17 +18,7 @@ import (
 // on without their installer. Nothing may be looked at or decided before: a
 // kubeadm reset that is still under way takes away what is put in place now.
 func (s *Site) finishSteps(ctx context.Context, run *phase.Runner) error {
-	var mu sync.Mutex
-	running := map[string][]string{}
-	err := s.onAll(ctx, s.Cluster.Spec.Hosts, func(ctx context.Context, ih inventory.Host, h host.Host) error {
-		ids, err := kube.RunningSteps(ctx, h)
-		mu.Lock()
-		defer mu.Unlock()
-		if len(ids) > 0 {
-			running[ih.Name] = ids
-		}
-		return err
-	})
+	running, err := s.runningSteps(ctx)
 	if err != nil || len(running) == 0 {
 		return err
 	}
@@ -47,4 +41,50 @@ func (s *Site) finishSteps(ctx context.Context, run *phase.Runner) error {
 			},
 		}
 	})})
+}
+
+// runningSteps are the IDs of the steps that are under way, by host.
+func (s *Site) runningSteps(ctx context.Context) (map[string][]string, error) {
+	var mu sync.Mutex
+	running := map[string][]string{}
+	err := s.onAll(ctx, s.Cluster.Spec.Hosts, func(ctx context.Context, ih inventory.Host, h host.Host) error {
+		ids, err := kube.RunningSteps(ctx, h)
+		mu.Lock()
+		defer mu.Unlock()
+		if len(ids) > 0 {
+			running[ih.Name] = ids
+		}
+		return err
+	})
+	return running, err
+}
+
+// stepPoll is how often AwaitSteps looks again.
+const stepPoll = time.Second
+
+// AwaitSteps waits, without touching them, for steps that a run has left under
+// way: what they are changing can not be planned. tell is given what is waited
+// for, once. A host that is away is for the plan to complain about.
+func AwaitSteps(ctx context.Context, s *Site, tell func(string)) error {
+	if s.RequireAll() != nil {
+		return nil
+	}
+	told := false
+	for {
+		running, err := s.runningSteps(ctx)
+		if err != nil || len(running) == 0 {
+			return err
+		}
+		if !told {
+			told = true
+			for _, name := range slices.Sorted(maps.Keys(running)) {
+				tell(name + ": waiting for what an earlier run has begun: " + strings.Join(running[name], ", "))
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(stepPoll):
+		}
+	}
 }

@@ -165,3 +165,34 @@ func TestPlanNeverShowsASecret(t *testing.T) {
 		}
 	}
 }
+
+func TestAPlanWaitsForTheStepsOfAKilledRun(t *testing.T) {
+	t.Parallel()
+	c, dirs := testCluster(t), baseDirs(t)
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, c)
+		w.Slow = true
+		cut := sim.Cut{Host: "cp-2", Name: "act 1 of column-start-1", Nth: 1, When: sim.Before, Fault: sim.Dies}
+		if _, err := applyAll(t.Context(), w, c, dirs[0], &cut, nil); err == nil {
+			t.Fatal("the run was not killed")
+		}
+		if n := w.Keep().Steps(); n != 1 {
+			t.Fatalf("%d steps are under way, want the one of cp-2", n)
+		}
+		ctx := w.Begin(t.Context(), nil)
+		site := Connect(ctx, c, dirs[0], w.Dial)
+		defer site.Close()
+		var told []string
+		if err := AwaitSteps(ctx, site, func(text string) { told = append(told, text) }); err != nil {
+			t.Error(err)
+		}
+		if n := w.Keep().Steps(); n != 0 || len(told) != 1 || !strings.Contains(told[0], "cp-2: waiting") || !strings.Contains(told[0], "column-start-1") {
+			t.Errorf("%d steps are under way; told %q", n, told)
+		}
+		for _, call := range w.Trace() {
+			if call.Writes && !strings.HasPrefix(call.Name, "act ") {
+				t.Errorf("waiting made the call %s: %s", call.Host, call.Name)
+			}
+		}
+	})
+}

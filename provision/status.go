@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -38,8 +39,11 @@ type Status struct {
 	Operations []etcd.Decision `json:"operations"` // what would become of each operation on members now
 	Endpoint   Endpoint        `json:"endpoint"`
 	Hosts      []HostStatus    `json:"hosts"`
-	Leaders    []LeaderName    `json:"leaders,omitempty"`
-	LeaderErr  string          `json:"leaderError,omitempty"`
+	// Running are the operations that hold hosts now; more than one only while
+	// they contend.
+	Running   []Running    `json:"running,omitempty"`
+	Leaders   []LeaderName `json:"leaders,omitempty"`
+	LeaderErr string       `json:"leaderError,omitempty"`
 	// Problems make the State DEGRADED at least; Warnings do not. A sentence each.
 	Problems []string `json:"problems"`
 	Warnings []string `json:"warnings"`
@@ -47,6 +51,13 @@ type Status struct {
 	Thresholds []etcd.Crossing `json:"thresholds"`
 	// Changes are since the round before, when there was one.
 	Changes []Change `json:"changes,omitempty"`
+}
+
+// Running is an operation under way, as the hosts tell it.
+type Running struct {
+	host.Holder
+	Hosts []string      `json:"hosts"`
+	Age   units.Seconds `json:"ageSeconds"` // since the first of them was taken, by its own clock
 }
 
 // LeaderName says which node leads a component.
@@ -98,6 +109,8 @@ type HostStatus struct {
 	Disks        []Disk   `json:"disks,omitempty"`
 	Certificates []Expiry `json:"certificates,omitempty"` // soonest first
 	Expires      *Expiry  `json:"firstExpiry,omitempty"`
+
+	held *host.BusyError
 }
 
 // Clock is a host's clock beside ours.
@@ -140,9 +153,27 @@ func TakeStatus(ctx context.Context, s *Site) Status {
 	wg.Go(func() { st.Endpoint = s.askEndpoint(asked, glances) })
 	wg.Wait()
 	known.fill(&st, s.Cluster.Spec.Network.CNI.Plugin)
+	st.Running = runningOn(st.Hosts)
 	st.Took = units.Seconds(time.Since(began).Round(time.Millisecond))
 	st.Conclude()
 	return st
+}
+
+// runningOn gathers the holders of hosts, each with all of its hosts.
+func runningOn(hosts []HostStatus) []Running {
+	var all []Running
+	for _, h := range hosts {
+		if h.held == nil {
+			continue
+		}
+		i := slices.IndexFunc(all, func(r Running) bool { return r.Operation == h.held.Holder.Operation })
+		if i < 0 {
+			i, all = len(all), append(all, Running{Holder: h.held.Holder})
+		}
+		all[i].Hosts = append(all[i].Hosts, h.Name)
+		all[i].Age = max(all[i].Age, units.Seconds(h.held.Age))
+	}
+	return all
 }
 
 // round is when a round began: the first one with the connecting.
@@ -183,6 +214,7 @@ func (s *Site) hostStatus(ctx context.Context, ih inventory.Host, st *HostStatus
 			st.Expires = &g.certificates[0]
 		}
 	})
+	wg.Go(func() { st.held, _ = h.Holder(ctx) }) // who does not answer is told by the others
 	switch ih.Role {
 	case inventory.RoleLoadBalancer:
 		s.balancerStatus(ctx, h, st)
