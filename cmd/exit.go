@@ -36,7 +36,7 @@ const (
 const exitCodeHelp = `Exit codes:
   0    done, or nothing to do
   1    another error
-  2    plan: there is something to do
+  2    plan: there is something to do; apply: it was not agreed to
   3    the inventory, or what would be made of it, is not valid, or contradicts the running cluster
   4    preflight found errors; nothing was changed
   5    a host cannot be reached, or is not who it should be
@@ -130,7 +130,7 @@ func exitCode(err error) int {
 		return exitDegraded
 	case errors.As(err, &step), onHost(err):
 		return exitStep
-	case errors.Is(err, errChanges):
+	case errors.Is(err, errChanges), errors.Is(err, errDeclined):
 		return exitChanges
 	case errors.As(err, &moved):
 		return exitMoved

@@ -166,13 +166,7 @@ func whenFree(t *testing.T, path string) (time.Duration, result) {
 // wokenUp freezes an operator who was about to change a worker's labels.
 func wokenUp(t *testing.T, path string) {
 	const label = "ha-install.io/e2e-frozen"
-	changed := writeInventory(t, nil, func(d document) {
-		for _, h := range d.spec()["hosts"].([]any) {
-			if h := h.(map[string]any); h["name"] == "w-1" {
-				h["labels"] = map[string]any{label: "yes"}
-			}
-		}
-	})
+	changed := withLabel(t, label)
 	first := start(t, inPreflight, "apply", "-o", "json", changed)
 	first.signal(t, syscall.SIGSTOP)
 	ha(t, "apply", path).want(t, 7, me(t))

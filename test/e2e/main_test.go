@@ -84,6 +84,7 @@ func TestCluster(t *testing.T) {
 		{"a cluster is as simulated", madeCluster},
 		{"lock and history", lockAndHistory},
 		{"plan of a finished cluster", planFinished},
+		{"asked on a terminal", askedOnTerminal},
 		{"status", statusWithFaults},
 		{"power off each master", powerOffMasters},
 		{"power off the balancer with the VIP", powerOffBalancer},
