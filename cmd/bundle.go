@@ -35,7 +35,7 @@ func newBundleInspect() *cobra.Command {
 			enc.SetIndent("", "  ")
 			return enc.Encode(m)
 		}
-		fmt.Fprintf(c.OutOrStdout(), "Kubernetes %s for linux/%s, %d items\n\n", m.KubernetesVersion, m.Arch, len(m.Items))
+		fmt.Fprintf(c.OutOrStdout(), "Kubernetes %s for linux/%s%s, %d items\n\n", m.KubernetesVersion, m.Arch, distribution(m), len(m.Items))
 		w := tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 2, ' ', 0)
 		fmt.Fprintln(w, "KIND\tNAME\tVERSION\tSIZE\tSHA-256\tROLES")
 		for _, i := range m.Items {
@@ -80,4 +80,12 @@ func openBundle(file string) (*bundle.Bundle, error) {
 		return nil, fmt.Errorf("%w; want the file that spec.software.bundle names", err)
 	}
 	return b, nil
+}
+
+// distribution is what a bundle's packages are made for, after a comma.
+func distribution(m bundle.Manifest) string {
+	if m.Distribution == "" {
+		return ""
+	}
+	return ", " + m.Distribution
 }

@@ -34,6 +34,9 @@ func Preflight(ctx context.Context, s *Site, software *bundle.Bundle, probeDisks
 		options.Arch = software.Manifest().Arch
 		options.Debs = slices.ContainsFunc(software.Manifest().Items, func(i bundle.Item) bool { return i.Kind == bundle.KindPackage })
 	}
+	if options.Debs {
+		options.Distribution = software.Manifest().Distribution
+	}
 	if probeDisks {
 		options.DiskProbe = func(ctx context.Context, name string, cmd host.Command) ([]byte, error) {
 			h, err := s.host(name)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/ha-install/ha-install/inventory"
 	"github.com/ha-install/ha-install/provision/kube"
+	"github.com/ha-install/ha-install/provision/phase"
 	"github.com/ha-install/ha-install/provision/preflight"
 	"github.com/ha-install/ha-install/templates"
 	"github.com/ha-install/ha-install/test/sim"
@@ -101,4 +102,27 @@ func TestPrepareRefuses(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestPackagesWaitForAnotherDpkg(t *testing.T) {
+	t.Parallel()
+	c, dirs := testCluster(t), baseDirs(t)
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, c)
+		w.Host("lb-1").DpkgLocked = 30
+		waited := false
+		_, err := applyAll(t.Context(), w, c, dirs[0], nil, func(e phase.Event) {
+			waited = waited || e.Kind == phase.Waiting && e.Host == "lb-1" && strings.Contains(e.Message, "dpkg")
+		})
+		if err != nil || !waited || w.Host("lb-1").Packages["haproxy"] != "installed" {
+			t.Errorf("%v; it waited: %t", err, waited)
+		}
+	})
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, c)
+		w.Host("lb-1").DpkgLocked = 1 << 20
+		if _, err := applyAll(t.Context(), w, c, dirs[0], nil, nil); err == nil || !strings.Contains(err.Error(), "locked by another process") {
+			t.Errorf("%v, want dpkg's own words", err)
+		}
+	})
 }

@@ -206,11 +206,30 @@ func (a *apply) installPackages(ctx context.Context, h host.Host, items []bundle
 	if err := putFiles(ctx, h, files); err != nil {
 		return err
 	}
-	_, err := h.Run(ctx, host.Command{Argv: argv, Env: map[string]string{"DEBIAN_FRONTEND": "noninteractive"}})
+	ctx, cancel := context.WithTimeout(ctx, dpkgPatience)
+	defer cancel()
+	err := phase.Wait(ctx, phase.Check{Name: "dpkg", Run: func(ctx context.Context) error {
+		_, err := h.Run(ctx, host.Command{Argv: argv, Env: map[string]string{"DEBIAN_FRONTEND": "noninteractive"}})
+		if err == nil || dpkgIsLocked(err) {
+			return err
+		}
+		return phase.Final(err)
+	}})
 	if err != nil {
 		return fmt.Errorf("installing packages: %w", err)
 	}
 	return nil
+}
+
+// dpkgPatience is for another dpkg to end: a machine that has just been set up
+// brings its packages up to date first.
+const dpkgPatience = 15 * time.Minute
+
+// dpkgIsLocked says that another dpkg or apt is at work; ours gave up at once
+// and did nothing.
+func dpkgIsLocked(err error) bool {
+	var run *host.RunError
+	return errors.As(err, &run) && run.Code == 2 && strings.Contains(run.Stderr, "lock")
 }
 
 // bundleFile is a file that comes out of the bundle; its bytes are reported

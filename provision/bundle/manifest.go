@@ -27,7 +27,10 @@ type Manifest struct {
 	Kind              string `json:"kind"`
 	KubernetesVersion string `json:"kubernetesVersion"` // "v1.36.3"
 	Arch              string `json:"arch"`              // as Go names it: "amd64"
-	Items             []Item `json:"items"`
+	// Distribution is what the packages were made for, as ID and VERSION_ID of
+	// os-release: "debian 12"; "" when that is not known.
+	Distribution string `json:"distribution,omitempty"`
+	Items        []Item `json:"items"`
 }
 
 // Kind says what an item is and so how it is installed.

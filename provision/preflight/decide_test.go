@@ -82,6 +82,15 @@ var hostRows = []hostRow{
 	{"a balancer needs no losetup", "lb-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { delete(f.Tools, "losetup") }, "", ""},
 	{"dpkg is needed for a bundle with Debian packages", "lb-1", func(_ *inventory.Cluster, f *Facts, o *Options) { delete(f.Tools, "dpkg"); o.Debs = true }, "Tools error", "dpkg"},
 	{"dpkg is not needed without", "lb-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { delete(f.Tools, "dpkg") }, "", ""},
+	{"packages of another release are refused", "lb-1", func(_ *inventory.Cluster, f *Facts, o *Options) {
+		f.OS["VERSION_ID"] = "13"
+		o.Distribution = "debian 12"
+	}, "OS error", "Debian GNU/Linux 12"},
+	{"packages of another distribution are refused", "w-1", func(_ *inventory.Cluster, f *Facts, o *Options) { f.OS["ID"] = "ubuntu"; o.Distribution = "debian 12" }, "OS error", "Debian GNU/Linux 12"},
+	{"packages of the host's own are fine", "lb-1", func(_ *inventory.Cluster, f *Facts, o *Options) {
+		f.OS["VERSION_ID"] = "12"
+		o.Distribution = "debian 12"
+	}, "", ""},
 	{"the needs of one file system are summed", "cp-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { setDisk(f, 4373, 5000) }, "Disk error", "4373 MB free"},
 	{"exactly the sum is enough", "cp-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { setDisk(f, 4374, 5000) }, "", ""},
 	{"less than 15 % free makes the kubelet delete images", "w-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { setDisk(f, 14000, 100000) }, "Disk warning", "14000 MB"},

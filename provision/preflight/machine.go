@@ -20,12 +20,18 @@ func decideOS(s subject) []verdict {
 	switch {
 	case f.Kernel != "Linux":
 		return fail(name, "Linux", "use a Linux host")
+	case s.opt.Distribution != "" && f.distribution() != s.opt.Distribution:
+		return fail(name, s.opt.Distribution+", which the bundle's packages are made for",
+			"use a bundle that was built on "+name+", or install the software yourself and set spec.software.source: installed")
 	case f.OS["ID"] == "debian" || f.OS["ID"] == "ubuntu":
 		return ok("%s", name)
 	default:
 		return warn(name, "Debian or Ubuntu", "nothing needed if it works: other distributions are not tested")
 	}
 }
+
+// distribution is "debian 12".
+func (f Facts) distribution() string { return strings.TrimSpace(f.OS["ID"] + " " + f.OS["VERSION_ID"]) }
 
 // goarch maps uname -m to Go's names, which bundles use.
 var goarch = map[string]string{"x86_64": "amd64", "aarch64": "arm64", "arm64": "arm64",

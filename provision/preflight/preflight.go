@@ -24,8 +24,10 @@ type Options struct {
 	ConnectErrors map[string]error
 	// Arch is the bundle's GOARCH; "" when any will do.
 	Arch string
-	// Debs says that the bundle installs Debian packages.
-	Debs bool
+	// Debs says that the bundle installs Debian packages; Distribution is what
+	// they were made for ("debian 12"), "" for any.
+	Debs         bool
+	Distribution string
 	// CAFingerprint is the Fingerprint of the cluster's CA, "" when there is
 	// none yet. A host that holds this CA belongs to the cluster.
 	CAFingerprint string

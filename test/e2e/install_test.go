@@ -21,11 +21,13 @@ func install(t *testing.T) {
 	recreate(t, baseHosts...)
 	path := writeInventory(t, nil, nil)
 	w := watch(t, baseHosts)
+	lockDpkg(t, "lb-1")
 	r := oneOfTwo(t, path)
 	w.stop()
 	r.want(t, 0)
 	t.Logf("bare hosts to a verified cluster in %s, %d steps", r.took.Round(100*time.Millisecond), r.changed(t))
 
+	t.Run("dpkg's lock is waited for", func(t *testing.T) { wantDpkgAwaited(t, "lb-1", r) })
 	t.Run("votes", func(t *testing.T) { wantMembers(t, masters) })
 	t.Run("status says so too", func(t *testing.T) {
 		awaitFaultless(t, path, time.Minute) // a busy machine answers late at times
@@ -42,6 +44,27 @@ func install(t *testing.T) {
 	t.Run("encryption at rest", wantEncryption)
 	t.Run("no secret was shown", func(t *testing.T) { wantNothingShown(t, w, r) })
 	undisturbed.run, undisturbed.state = r, lasting(t)
+}
+
+// dpkgAtWork holds dpkg's lock as another dpkg does.
+const dpkgAtWork = `use Fcntl; open(my $f, ">>", "/var/lib/dpkg/lock-frontend") or die; my $l = pack("s s l! l! i", F_WRLCK, 0, 0, 0, 0);
+fcntl($f, F_SETLK, $l) or die; sleep 25`
+
+// lockDpkg has a dpkg at work on a host, as after a first boot.
+func lockDpkg(t *testing.T, host string) {
+	t.Helper()
+	shell(t, host, "systemd-run --quiet --collect --unit e2e-dpkg perl -e '"+dpkgAtWork+"'")
+}
+
+// wantDpkgAwaited wants a run to have waited for it.
+func wantDpkgAwaited(t *testing.T, host string, r result) {
+	t.Helper()
+	for _, e := range r.events(t) {
+		if e.Kind == "waiting" && e.Host == host && strings.Contains(e.Message, "dpkg") {
+			return
+		}
+	}
+	t.Errorf("nothing waited for the dpkg that was at work on %s", host)
 }
 
 // oneOfTwo has two operators begin on bare hosts at the same moment: one makes

@@ -140,6 +140,10 @@ func (h *Host) install(argv []string, file string) error {
 	if !slices.Equal(argv[:3], []string{"dpkg", "--install", "--force-confold"}) {
 		return h.unknown(argv)
 	}
+	if h.DpkgLocked > 0 {
+		h.DpkgLocked--
+		return h.failure(argv, 2, "dpkg: error: dpkg frontend lock was locked by another process with pid 1")
+	}
 	deb, ok := h.Files[file]
 	if !ok {
 		return h.failure(argv, 1, "cannot access archive "+file)

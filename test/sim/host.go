@@ -60,6 +60,8 @@ type Host struct {
 	ReadOnly bool
 	// Mute keeps etcd from starting: the kubelet never gets it up.
 	Mute bool
+	// DpkgLocked is how often dpkg finds that another one is at work.
+	DpkgLocked int
 	// Behind keeps a learner from ever catching up with the leader.
 	Behind bool
 

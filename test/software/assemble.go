@@ -49,7 +49,11 @@ func (w *workshop) bundle(ctx context.Context, r release, out string) error {
 	if err := os.MkdirAll(filepath.Dir(out), 0o755); err != nil {
 		return err
 	}
-	changed, err := bundle.Create(ctx, out, bundle.Manifest{KubernetesVersion: r.kubernetes, Arch: w.arch},
+	distribution, err := distribution()
+	if err != nil {
+		return err
+	}
+	changed, err := bundle.Create(ctx, out, bundle.Manifest{KubernetesVersion: r.kubernetes, Arch: w.arch, Distribution: distribution},
 		append(sources, packages...))
 	if err != nil {
 		return err

@@ -298,3 +298,19 @@ func unread(name string) bool {
 	}
 	return false
 }
+
+// distribution is the one of this machine, whose packages are bundled, as ID and
+// VERSION_ID of os-release ("debian 12").
+func distribution() (string, error) {
+	raw, err := os.ReadFile("/etc/os-release")
+	if err != nil {
+		return "", err
+	}
+	values := map[string]string{}
+	for line := range strings.Lines(string(raw)) {
+		if key, value, ok := strings.Cut(strings.TrimSpace(line), "="); ok {
+			values[key] = strings.Trim(value, `"'`)
+		}
+	}
+	return strings.TrimSpace(values["ID"] + " " + values["VERSION_ID"]), nil
+}
