@@ -177,7 +177,7 @@ func renderBalancers(out io.Writer, st provision.Status) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	head := "\nBALANCER\tSSH\tHAPROXY\tKEEPALIVED\tVIP\tUP\tCLOCK\tDISK\n"
 	for _, h := range st.Hosts {
-		if h.Role != inventory.RoleLoadBalancer {
+		if !h.Balances {
 			continue
 		}
 		vip := "-"

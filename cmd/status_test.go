@@ -30,7 +30,7 @@ func statusOfThree() provision.Status {
 		Leaders:  []provision.LeaderName{{Component: "kube-controller-manager", Node: "cp-2"}, {Component: "kube-scheduler", Node: "cp-1"}},
 	}
 	for i, name := range []string{"lb-1", "lb-2"} {
-		st.Hosts = append(st.Hosts, provision.HostStatus{Name: name, Role: inventory.RoleLoadBalancer, SSH: "ok", HoldsVIP: i == 0, Units: map[string]string{"haproxy": "ok", "keepalived": "ok"}})
+		st.Hosts = append(st.Hosts, provision.HostStatus{Name: name, Role: inventory.RoleLoadBalancer, Balances: true, SSH: "ok", HoldsVIP: i == 0, Units: map[string]string{"haproxy": "ok", "keepalived": "ok"}})
 	}
 	for i, name := range []string{"cp-1", "cp-2", "cp-3"} {
 		st.Quorum.Members = append(st.Quorum.Members, etcd.Member{ID: memberID(i), Name: name, Role: etcd.Voter, State: etcd.MemberHealthy, Healthy: true, Leader: i == 0})

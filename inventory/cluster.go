@@ -9,8 +9,38 @@ func (c *Cluster) ControlPlanes() []Host { return c.withRole(RoleControlPlane) }
 // Workers lists the hosts with role worker, in the file's order.
 func (c *Cluster) Workers() []Host { return c.withRole(RoleWorker) }
 
-// Balancers lists the hosts with role load-balancer, in the file's order.
-func (c *Cluster) Balancers() []Host { return c.withRole(RoleLoadBalancer) }
+// Balancers lists the hosts that run HAProxy and keepalived, in the file's
+// order: the control planes where spec.loadBalancer.mode is masters, else those
+// with role load-balancer; none where the balancer is the user's own.
+func (c *Cluster) Balancers() []Host {
+	var hosts []Host
+	for _, h := range c.Spec.Hosts {
+		if c.Balances(h) {
+			hosts = append(hosts, h)
+		}
+	}
+	return hosts
+}
+
+// Balances says whether h is one of the Balancers.
+func (c *Cluster) Balances(h Host) bool {
+	switch c.Spec.LoadBalancer.Mode {
+	case BalancerExternal:
+		return false
+	case BalancerMasters:
+		return h.Role == RoleControlPlane
+	}
+	return h.Role == RoleLoadBalancer
+}
+
+// SoftwareRoles are the roles whose software h needs: its own, and
+// load-balancer beside it on a master that balances.
+func (c *Cluster) SoftwareRoles(h Host) []Role {
+	if h.Role != RoleLoadBalancer && c.Balances(h) {
+		return []Role{h.Role, RoleLoadBalancer}
+	}
+	return []Role{h.Role}
+}
 
 // Nodes lists the hosts that are Nodes of the cluster: control planes first, then workers.
 func (c *Cluster) Nodes() []Host { return append(c.ControlPlanes(), c.Workers()...) }

@@ -80,6 +80,40 @@ func TestExternalModeHasNoKeepalived(t *testing.T) {
 	}
 }
 
+func TestWhoBalances(t *testing.T) {
+	const mode = "  loadBalancer: {mode: masters}\n"
+	masters := mustParse(t, "f", edit(t, base, hostsOfBase, mode+mastersOfBase))
+	want := LoadBalancer{Mode: BalancerMasters, VIP: "192.0.2.10", VirtualRouterID: 51}
+	if diff := cmp.Diff(want, masters.Spec.LoadBalancer); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	if got := masters.Spec.Endpoint.Port; got != 8443 {
+		t.Errorf("port %d, want one that the API servers do not have themselves", got)
+	}
+	dedicated := mustParse(t, "f", base)
+	external := mustParse(t, "f", edit(t, base, hostsOfBase, "  loadBalancer: {mode: external}\n"+mastersOfBase))
+	for _, row := range []struct {
+		name      string
+		c         *Cluster
+		want      []string
+		ofAMaster []Role
+	}{
+		{"the masters", masters, []string{"cp-1", "cp-2", "cp-3"}, []Role{RoleControlPlane, RoleLoadBalancer}},
+		{"hosts of their own", dedicated, []string{"lb-1", "lb-2"}, []Role{RoleControlPlane}},
+		{"somebody else", external, nil, []Role{RoleControlPlane}},
+	} {
+		if diff := cmp.Diff(row.want, names(row.c.Balancers())); diff != "" {
+			t.Errorf("%s (-want +got)\n%s", row.name, diff)
+		}
+		if diff := cmp.Diff(row.ofAMaster, row.c.SoftwareRoles(row.c.ControlPlanes()[0])); diff != "" {
+			t.Errorf("%s: software of a master (-want +got)\n%s", row.name, diff)
+		}
+	}
+	if diff := cmp.Diff([]Role{RoleLoadBalancer}, dedicated.SoftwareRoles(dedicated.Balancers()[0])); diff != "" {
+		t.Errorf("software of a balancer (-want +got)\n%s", diff)
+	}
+}
+
 func TestMasterIsControlPlane(t *testing.T) {
 	c := mustParse(t, "f", edit(t, base, "role: control-plane", "role: master"))
 	if got := c.Spec.Hosts[0].Role; got != RoleControlPlane {

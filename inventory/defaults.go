@@ -7,7 +7,11 @@ import (
 
 // What a field is when the inventory leaves it out.
 const (
-	DefaultPort            = 6443
+	DefaultPort = 6443
+	// DefaultMastersPort is the endpoint's where HAProxy shares hosts with the
+	// API servers, which have 6443 themselves: the port of kubeadm's own example
+	// of that layout, below the ports of NodePorts and of outgoing connections.
+	DefaultMastersPort     = 8443
 	DefaultVirtualRouterID = 51
 	DefaultPodCIDR         = "10.244.0.0/16"
 	DefaultServiceCIDR     = "10.96.0.0/12"
@@ -22,9 +26,13 @@ const roleMaster Role = "master"
 // this package does not read, has a say in them.
 func setDefaults(s *source, c *Cluster) {
 	spec := &c.Spec
-	fill(s, "spec.endpoint.port", &spec.Endpoint.Port, DefaultPort)
 	fill(s, "spec.loadBalancer.mode", &spec.LoadBalancer.Mode, BalancerDedicated)
-	if spec.LoadBalancer.Mode == BalancerDedicated {
+	port := DefaultPort
+	if spec.LoadBalancer.Mode == BalancerMasters {
+		port = DefaultMastersPort
+	}
+	fill(s, "spec.endpoint.port", &spec.Endpoint.Port, port)
+	if spec.LoadBalancer.Mode == BalancerDedicated || spec.LoadBalancer.Mode == BalancerMasters {
 		fill(s, "spec.loadBalancer.virtualRouterID", &spec.LoadBalancer.VirtualRouterID, DefaultVirtualRouterID)
 		if _, err := netip.ParseAddr(spec.Endpoint.Host); err == nil {
 			fill(s, "spec.loadBalancer.vip", &spec.LoadBalancer.VIP, spec.Endpoint.Host)

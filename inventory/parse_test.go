@@ -23,7 +23,15 @@ spec:
     bundle: bundle.tar
 `
 
-const hostsOfBase = `  hosts:
+const hostsOfBase = mastersOfBase + `    - name: lb-1
+      address: 192.0.2.21
+      role: load-balancer
+    - name: lb-2
+      address: 192.0.2.22
+      role: load-balancer
+`
+
+const mastersOfBase = `  hosts:
     - name: cp-1
       address: 192.0.2.11
       role: control-plane
@@ -33,12 +41,6 @@ const hostsOfBase = `  hosts:
     - name: cp-3
       address: 192.0.2.13
       role: control-plane
-    - name: lb-1
-      address: 192.0.2.21
-      role: load-balancer
-    - name: lb-2
-      address: 192.0.2.22
-      role: load-balancer
 `
 
 // hostsWith is another section of hosts: n control planes and two balancers.

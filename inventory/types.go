@@ -55,7 +55,7 @@ type Kubernetes struct {
 // Endpoint is the address that clients and kubelets use for the API.
 type Endpoint struct {
 	Host string `json:"host"`           // the virtual IP address, or a DNS name
-	Port int    `json:"port,omitempty"` // of the API; default 6443
+	Port int    `json:"port,omitempty"` // of the API; default 6443, and 8443 where loadBalancer.mode is masters
 }
 
 // BalancerMode says who runs the balancer in front of the API servers.
@@ -63,6 +63,7 @@ type BalancerMode string
 
 const (
 	BalancerDedicated BalancerMode = "dedicated" // HAProxy and keepalived on hosts with role load-balancer
+	BalancerMasters   BalancerMode = "masters"   // HAProxy and keepalived on every control plane host
 	BalancerExternal  BalancerMode = "external"  // the user's own; only checked
 )
 

@@ -155,7 +155,7 @@ func (v *validator) counts() {
 		v.warn(path, fmt.Sprintf("%d control plane hosts: can lose %d, no more than %d could, and each write waits for one more",
 			n, n-(n/2+1), n-1), "want 3, 5 or 7")
 	}
-	v.balancerCount(len(v.c.Balancers()))
+	v.balancerCount(len(v.c.withRole(RoleLoadBalancer)))
 }
 
 func (v *validator) balancerCount(n int) {
@@ -164,16 +164,16 @@ func (v *validator) balancerCount(n int) {
 	case BalancerDedicated:
 		if n == 0 {
 			v.err(mode, "no host has the role load-balancer",
-				"add two with role load-balancer, or set mode: external when the balancer is your own")
+				"add two with role load-balancer, or set mode: masters to have the control plane hosts balance, or mode: external when the balancer is your own")
 		}
 		if n == 1 {
 			v.warn(mode, "one load-balancer host: the balancer itself is then a single point of failure",
 				"want two with role load-balancer")
 		}
-	case BalancerExternal:
+	case BalancerMasters, BalancerExternal:
 		for i, h := range v.c.Spec.Hosts {
 			if h.Role == RoleLoadBalancer {
-				v.err(fmt.Sprintf("spec.hosts[%d].role", i), "a load-balancer host, but "+v.line(mode)+" is external",
+				v.err(fmt.Sprintf("spec.hosts[%d].role", i), "a load-balancer host, but "+v.line(mode)+" is "+string(v.c.Spec.LoadBalancer.Mode),
 					"remove the host, or set mode: dedicated")
 			}
 		}

@@ -49,7 +49,7 @@ func isHost(h Host, name string, ip netip.Addr) bool {
 func (v *validator) loadBalancer() {
 	const path = "spec.loadBalancer"
 	lb := v.c.Spec.LoadBalancer
-	oneOf(v, path+".mode", lb.Mode, BalancerDedicated, BalancerExternal)
+	oneOf(v, path+".mode", lb.Mode, BalancerDedicated, BalancerMasters, BalancerExternal)
 	if lb.Mode == BalancerExternal {
 		for _, field := range []string{".vip", ".interface", ".virtualRouterID"} {
 			if v.given(path + field) {
@@ -65,8 +65,27 @@ func (v *validator) loadBalancer() {
 	if len(lb.Interface) > maxInterface || strings.ContainsAny(lb.Interface, " /:") {
 		v.err(path+".interface", quote(lb.Interface)+" is not an interface's name", "want a name such as eth0")
 	}
-	if lb.Mode == BalancerDedicated && !v.spoilt("spec.endpoint.host") {
+	if (lb.Mode == BalancerDedicated || lb.Mode == BalancerMasters) && !v.spoilt("spec.endpoint.host") {
 		v.vip(path+".vip", lb.VIP)
+	}
+	if lb.Mode == BalancerMasters {
+		v.besideAPIServer()
+	}
+}
+
+// onMasters are the ports that a master's own components listen on.
+var onMasters = map[int]string{
+	6443: "the API server", 2379: "etcd", 2380: "etcd", 2381: "etcd", 10248: "the kubelet", 10249: "kube-proxy",
+	10250: "the kubelet", 10256: "kube-proxy", 10257: "the controller-manager", 10259: "the scheduler",
+}
+
+// besideAPIServer reports a port on which HAProxy and a component of the same
+// host would both listen.
+func (v *validator) besideAPIServer() {
+	port := v.c.Spec.Endpoint.Port
+	if who, taken := onMasters[port]; taken {
+		v.err("spec.endpoint.port", fmt.Sprintf("%d is where %s of each master listens itself, and %s is masters: HAProxy on the same host needs another port",
+			port, who, v.line("spec.loadBalancer.mode")), fmt.Sprintf("remove it for %d, or take another one", DefaultMastersPort))
 	}
 }
 

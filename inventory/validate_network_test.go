@@ -33,7 +33,7 @@ func TestNetwork(t *testing.T) {
   loadBalancer: {mode: ""}
   network: {podCIDR: "", dnsDomain: ""}
 `,
-			want: `f:10:24: spec.loadBalancer.mode: "" is not known; want one of dedicated, external
+			want: `f:10:24: spec.loadBalancer.mode: "" is not known; want one of dedicated, masters, external
 f:11:22: spec.network.podCIDR: "" is not a network; want one such as 10.244.0.0/16
 f:11:37: spec.network.dnsDomain: "" is not a DNS domain; want one such as cluster.local`,
 		},
@@ -112,6 +112,25 @@ f:11:37: spec.network.dnsDomain: "" is not a DNS domain; want one such as cluste
 		{
 			name: "an endpoint inside the pod network", old: "host: 192.0.2.10", with: "host: 10.244.0.10",
 			want: `f:9:11: spec.endpoint.host: 10.244.0.10 is inside the pod network 10.244.0.0/16, the default of spec.network.podCIDR; want the cluster's own networks where no machine is`,
+		},
+		{
+			name: "the API servers' own port, with the balancer beside them",
+			old:  "    host: 192.0.2.10\n" + hostsOfBase, with: "    host: 192.0.2.10\n    port: 6443\n  loadBalancer: {mode: masters}\n" + mastersOfBase,
+			want: `f:10:11: spec.endpoint.port: 6443 is where the API server of each master listens itself, and spec.loadBalancer.mode (line 11) is masters: HAProxy on the same host needs another port; remove it for 8443, or take another one`,
+		},
+		{
+			name: "the kubelet's port, with the balancer beside it",
+			old:  "    host: 192.0.2.10\n" + hostsOfBase, with: "    host: 192.0.2.10\n    port: 10250\n  loadBalancer: {mode: masters}\n" + mastersOfBase,
+			want: `f:10:11: spec.endpoint.port: 10250 is where the kubelet of each master listens itself, and spec.loadBalancer.mode (line 11) is masters: HAProxy on the same host needs another port; remove it for 8443, or take another one`,
+		},
+		{
+			name: "a balancer on the masters", old: hostsOfBase,
+			with: "  loadBalancer: {mode: masters, interface: eth1, virtualRouterID: 7}\n" + mastersOfBase,
+		},
+		{
+			name: "a balancer on the masters behind a name without a VIP",
+			old:  "host: 192.0.2.10\n" + hostsOfBase, with: "host: k8s.example.com\n  loadBalancer: {mode: masters}\n" + mastersOfBase,
+			want: `f:10:3: spec.loadBalancer.vip: missing; endpoint.host is a DNS name: want the address behind it, for keepalived to move`,
 		},
 		{
 			name: "a router ID out of range", old: "  hosts:\n", with: `  loadBalancer: {virtualRouterID: 0}

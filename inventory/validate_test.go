@@ -97,7 +97,7 @@ func TestCluster(t *testing.T) {
       address: 192.0.2.22
       role: load-balancer
 `,
-			want: `f:5:1: spec.loadBalancer.mode: no host has the role load-balancer; add two with role load-balancer, or set mode: external when the balancer is your own`,
+			want: `f:5:1: spec.loadBalancer.mode: no host has the role load-balancer; add two with role load-balancer, or set mode: masters to have the control plane hosts balance, or mode: external when the balancer is your own`,
 		},
 		{
 			name: "one load-balancer host", old: `    - name: lb-2
@@ -112,6 +112,13 @@ func TestCluster(t *testing.T) {
 `,
 			want: `f:23:13: spec.hosts[3].role: a load-balancer host, but spec.loadBalancer.mode (line 10) is external; remove the host, or set mode: dedicated
 f:26:13: spec.hosts[4].role: a load-balancer host, but spec.loadBalancer.mode (line 10) is external; remove the host, or set mode: dedicated`,
+		},
+		{
+			name: "load-balancer hosts where the masters balance", old: "  hosts:\n", with: `  loadBalancer: {mode: masters}
+  hosts:
+`,
+			want: `f:23:13: spec.hosts[3].role: a load-balancer host, but spec.loadBalancer.mode (line 10) is masters; remove the host, or set mode: dedicated
+f:26:13: spec.hosts[4].role: a load-balancer host, but spec.loadBalancer.mode (line 10) is masters; remove the host, or set mode: dedicated`,
 		},
 		{
 			name: "an unknown balancer mode", old: "  hosts:\n", with: `  loadBalancer: {mode: externl}

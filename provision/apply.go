@@ -3,6 +3,7 @@ package provision
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/ha-install/ha-install/inventory"
@@ -78,7 +79,7 @@ func ApplyPlan(ctx context.Context, s *Site, agreed *Plan, run *phase.Runner) er
 
 func (a *apply) stages() []phase.Stage {
 	c := a.Cluster
-	all, masters, workers, balancers := c.Spec.Hosts, c.ControlPlanes(), c.Workers(), c.Balancers()
+	all, masters, workers := c.Spec.Hosts, c.ControlPlanes(), c.Workers()
 	running, bare := a.divide(c.Nodes())
 	stages := []phase.Stage{phase.One(a.preflight())}
 	if a.established {
@@ -92,8 +93,8 @@ func (a *apply) stages() []phase.Stage {
 		phase.AtOnce(c.Nodes(), a.images),
 		phase.AtOnce(masters, a.pushSecrets),
 		phase.AtOnce(masters, a.enrol),
-		phase.AtOnce(append(workers, balancers...), a.enrol),
-		phase.InTurn(balancers, a.balance),
+		phase.AtOnce(append(workers, notNodes(all)...), a.enrol),
+		phase.InTurn(newcomersLast(c.Balancers(), a.facts), a.balance),
 	)
 	if !a.established {
 		stages = append(stages,
@@ -116,6 +117,27 @@ func (a *apply) stages() []phase.Stage {
 		phase.One(a.verify()),
 		phase.One(a.dataPath()),
 	)
+}
+
+func notNodes(hosts []inventory.Host) []inventory.Host {
+	return slices.DeleteFunc(slices.Clone(hosts), func(h inventory.Host) bool { return h.Role != inventory.RoleLoadBalancer })
+}
+
+// newcomersLast puts the hosts that balance already before those that do not
+// yet: a newcomer whom the holder of the VIP does not know as a peer would hear
+// no announcement, and take the address too.
+func newcomersLast(balancers []inventory.Host, facts map[string]hostFacts) []inventory.Host {
+	ordered := slices.Clone(balancers)
+	slices.SortStableFunc(ordered, func(a, b inventory.Host) int {
+		switch x, y := facts[a.Name].balances, facts[b.Name].balances; {
+		case x == y:
+			return 0
+		case x:
+			return -1
+		}
+		return 1
+	})
+	return ordered
 }
 
 // divide parts the hosts that the cluster relies on from those that it does

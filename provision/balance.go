@@ -12,8 +12,8 @@ import (
 	"github.com/ha-install/ha-install/templates"
 )
 
-// balance configures HAProxy and keepalived on one balancer host. Hosts take
-// turns, so that the other one holds the VIP meanwhile.
+// balance configures HAProxy and keepalived on one host that balances. Hosts
+// take turns, so that another one holds the VIP meanwhile.
 func (a *apply) balance(ih inventory.Host) phase.Phase {
 	return phase.Phase{
 		Name: "balancer", Host: ih.Name,

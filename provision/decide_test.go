@@ -253,3 +253,74 @@ func TestSumOfAFile(t *testing.T) {
 		t.Errorf("a sum that is given: %s", got)
 	}
 }
+
+func TestSameBalancers(t *testing.T) {
+	dedicated, masters := testCluster(t), onMasters(testCluster(t))
+	external := onMasters(testCluster(t))
+	external.Spec.LoadBalancer = inventory.LoadBalancer{Mode: inventory.BalancerExternal}
+	up := marker{Cluster: "prod", Established: true}
+	of := func(m marker, balance string, names ...string) map[string]hostFacts {
+		facts := map[string]hostFacts{}
+		for _, name := range names {
+			facts[name] = hostFacts{marker: m, balances: strings.HasPrefix(name, balance)}
+		}
+		return facts
+	}
+	all := []string{"lb-1", "lb-2", "cp-1", "cp-2", "cp-3"}
+	rows := []struct {
+		name  string
+		c     *inventory.Cluster
+		facts map[string]hostFacts
+		want  string // "" is agreement
+	}{
+		{"hosts of their own balance, as they did", dedicated, of(up, "lb-", all...), ""},
+		{"the masters balance, as they did", masters, of(up, "cp-", all...), ""},
+		{"a master that joins does not balance yet", masters, of(up, "cp-1", all...), ""},
+		{"both balancer hosts were set up anew", dedicated, of(up, "none", all...), ""},
+		{"bare hosts", masters, nil, ""},
+		{"a run that broke off before any balancer", masters, of(marker{Cluster: "prod"}, "none", all...), ""},
+		{"the masters balance, and other hosts are to", dedicated, of(up, "cp-", all...), "cp-1, cp-2, cp-3 balance"},
+		{"masters balance from a run that broke off, and other hosts are to", dedicated, of(marker{Cluster: "prod"}, "cp-2", all...), "cp-2 balance"},
+		{"a keepalived that was there before us is no balancer of ours", dedicated, of(marker{}, "cp-", all...), ""},
+		{"other hosts balance, and the masters are to", masters, of(up, "lb-", "cp-1", "cp-2", "cp-3"), "no master has keepalived"},
+		{"the masters balance, and an external one is to", external, of(up, "cp-", all...), "cp-1, cp-2, cp-3 balance"},
+		{"an external balancer, as it was", external, of(up, "none", all...), ""},
+	}
+	for _, row := range rows {
+		b := beginning{}
+		for _, f := range row.facts {
+			b.established = b.established || f.marker.Established
+		}
+		err := sameBalancers(row.c, row.facts, b)
+		switch {
+		case row.want == "" && err != nil:
+			t.Errorf("%s: %v", row.name, err)
+		case row.want != "" && (err == nil || !strings.Contains(err.Error(), row.want)):
+			t.Errorf("%s: %v, wanted %q", row.name, err, row.want)
+		}
+	}
+}
+
+func TestNewcomersBalanceLast(t *testing.T) {
+	c := onMasters(testCluster(t))
+	order := func(balancing ...string) string {
+		facts := map[string]hostFacts{}
+		for _, name := range balancing {
+			facts[name] = hostFacts{balances: true}
+		}
+		var names []string
+		for _, h := range newcomersLast(c.Balancers(), facts) {
+			names = append(names, h.Name)
+		}
+		return strings.Join(names, " ")
+	}
+	for want, got := range map[string]string{
+		"cp-1 cp-2 cp-3": order(),
+		"cp-2 cp-3 cp-1": order("cp-2", "cp-3"),
+		"cp-3 cp-1 cp-2": order("cp-3"),
+	} {
+		if got != want {
+			t.Errorf("%s, wanted %s", got, want)
+		}
+	}
+}

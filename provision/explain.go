@@ -203,7 +203,7 @@ func (a *apply) foreseeImages(ctx context.Context, ih inventory.Host) (phase.Sta
 		return phase.ToChange, explainImages(missing), nil
 	}
 	var all []bundle.Item
-	for _, item := range a.bundle.For(ih.Role) {
+	for _, item := range a.bundle.For(a.Cluster.SoftwareRoles(ih)...) {
 		if item.Kind == bundle.KindImage {
 			all = append(all, item)
 		}

@@ -12,8 +12,8 @@ import (
 	"github.com/ha-install/ha-install/templates"
 )
 
-// Reset takes the cluster off its hosts: workers, then masters, then
-// balancers. Keys, manifests and etcd's data are moved aside on each host, so
+// Reset takes the cluster off its hosts: workers, then masters, then what
+// balances, be it on the masters themselves. Keys, manifests and etcd's data are moved aside on each host, so
 // that a cluster that was reset by mistake can be brought back. Hosts that
 // bear no marker of this cluster are left alone.
 func Reset(ctx context.Context, s *Site, run *phase.Runner) error {
@@ -71,8 +71,12 @@ func (s *Site) resetNode(ih inventory.Host) phase.Phase {
 }
 
 func (s *Site) resetBalancer(ih inventory.Host) phase.Phase {
+	name := "reset"
+	if ih.Role != inventory.RoleLoadBalancer {
+		name = "reset-balancer" // the other one is the master's
+	}
 	return phase.Phase{
-		Name: "reset", Host: ih.Name,
+		Name: name, Host: ih.Name,
 		Do: func(ctx context.Context) error {
 			h, err := s.host(ih.Name)
 			if err != nil {

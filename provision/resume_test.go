@@ -9,6 +9,7 @@ import (
 	"github.com/ha-install/ha-install/inventory"
 	"github.com/ha-install/ha-install/provision/kube"
 	"github.com/ha-install/ha-install/provision/phase"
+	"github.com/ha-install/ha-install/templates"
 	"github.com/ha-install/ha-install/test/sim"
 )
 
@@ -50,7 +51,7 @@ func afterReset(w *sim.World, c *inventory.Cluster) string {
 		h := w.Host(ih.Name)
 		kept := false
 		for p := range h.Files {
-			for _, gone := range []string{"/etc/kubernetes/", "/var/lib/etcd/", "/var/lib/kubelet/", markerFile} {
+			for _, gone := range []string{"/etc/kubernetes/", "/var/lib/etcd/", "/var/lib/kubelet/", markerFile, templates.HAProxyConfigPath, templates.KeepalivedPath} {
 				if strings.HasPrefix(p, gone) && !strings.Contains(p, ".ha-install-") {
 					bad = append(bad, ih.Name+" still has "+p)
 				}

@@ -246,8 +246,12 @@ func TestInstalledSoftwareIsAskedFor(t *testing.T) {
 	})
 	a := &apply{Site: Connect(w.Begin(context.Background(), nil), c, "", w.Dial)}
 	defer a.Close()
-	for _, row := range []struct{ host, want string }{{"cp-1", ""}, {"w-1", ""}, {"lb-1", "the host does not have keepalived"}} {
-		ih, _ := c.HostByName(row.host)
+	for _, row := range []struct{ host, want string }{{"cp-1", ""}, {"w-1", ""}, {"lb-1", "the host does not have keepalived"}, {"cp-1 that balances", "the host does not have keepalived"}} {
+		name, balances, _ := strings.Cut(row.host, " ")
+		ih, _ := c.HostByName(name)
+		if a.Cluster = c; balances != "" {
+			a.Cluster = onMasters(c)
+		}
 		p := a.software(ih)
 		done, err := p.Done(t.Context())
 		if err != nil || done != (row.want == "") {

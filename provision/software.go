@@ -85,7 +85,7 @@ func (a *apply) missingSoftware(ctx context.Context, ih inventory.Host) (missing
 		return missing{}, err
 	}
 	if a.bundle == nil {
-		return missingTools(ctx, h, ih.Role, a.Cluster.Spec.Kubernetes.Version)
+		return missingTools(ctx, h, a.Cluster.SoftwareRoles(ih), a.Cluster.Spec.Kubernetes.Version)
 	}
 	var m missing
 	installed, err := installedPackages(ctx, h)
@@ -93,7 +93,8 @@ func (a *apply) missingSoftware(ctx context.Context, ih inventory.Host) (missing
 		return m, err
 	}
 	var dests []string
-	for _, item := range a.bundle.For(ih.Role) {
+	items := a.bundle.For(a.Cluster.SoftwareRoles(ih)...)
+	for _, item := range items {
 		if item.Dest != "" {
 			dests = append(dests, item.Dest)
 		}
@@ -102,7 +103,7 @@ func (a *apply) missingSoftware(ctx context.Context, ih inventory.Host) (missing
 	if err != nil {
 		return m, err
 	}
-	for _, item := range a.bundle.For(ih.Role) {
+	for _, item := range items {
 		switch item.Kind {
 		case bundle.KindPackage:
 			// A package that the distribution has brought itself, in whatever
@@ -152,14 +153,17 @@ const toolsScript = `for t; do command -v "$t" >/dev/null || echo "$t"; done`
 // versionsScript prints what kubeadm and containerd say of themselves.
 const versionsScript = `kubeadm version -o short && containerd --version`
 
-func missingTools(ctx context.Context, h host.Reader, role inventory.Role, version string) (missing, error) {
+func missingTools(ctx context.Context, h host.Reader, roles []inventory.Role, version string) (missing, error) {
 	var m missing
-	argv := append([]string{"sh", "-c", toolsScript, "sh"}, toolsFor[role]...)
+	argv := []string{"sh", "-c", toolsScript, "sh"}
+	for _, role := range roles {
+		argv = append(argv, toolsFor[role]...)
+	}
 	out, err := h.Query(ctx, argv...)
 	if err != nil {
 		return m, err
 	}
-	if m.tools = strings.Fields(string(out)); len(m.tools) > 0 || role == inventory.RoleLoadBalancer {
+	if m.tools = strings.Fields(string(out)); len(m.tools) > 0 || roles[0] == inventory.RoleLoadBalancer {
 		return m, nil
 	}
 	said, err := h.Query(ctx, "sh", "-c", versionsScript)
@@ -330,7 +334,7 @@ func (a *apply) missingImages(ctx context.Context, ih inventory.Host) ([]bundle.
 		}
 	}
 	var missing []bundle.Item
-	for _, item := range a.bundle.For(ih.Role) {
+	for _, item := range a.bundle.For(a.Cluster.SoftwareRoles(ih)...) {
 		if item.Kind != bundle.KindImage {
 			continue
 		}

@@ -91,6 +91,7 @@ type Vantage struct {
 type HostStatus struct {
 	Name              string            `json:"name"`
 	Role              inventory.Role    `json:"role"`
+	Balances          bool              `json:"balances,omitempty"` // it is to run haproxy and keepalived
 	SSH               string            `json:"ssh"`
 	APIServer         string            `json:"apiserver,omitempty"`
 	ControllerManager string            `json:"controllerManager,omitempty"`
@@ -138,7 +139,7 @@ func TakeStatus(ctx context.Context, s *Site) Status {
 	ready := make(chan *kube.Client, len(st.Hosts))
 	glances := newGlances(s.Cluster)
 	for i, ih := range s.Cluster.Spec.Hosts {
-		st.Hosts[i] = HostStatus{Name: ih.Name, Role: ih.Role, SSH: ok}
+		st.Hosts[i] = HostStatus{Name: ih.Name, Role: ih.Role, Balances: s.Cluster.Balances(ih), SSH: ok}
 		wg.Go(func() { s.hostStatus(asked, ih, &st.Hosts[i], glances) })
 		if ih.Role == inventory.RoleControlPlane {
 			apis.Go(func() { st.Hosts[i].APIServer = s.apiStatus(asked, ih, ready) })
@@ -215,9 +216,11 @@ func (s *Site) hostStatus(ctx context.Context, ih inventory.Host, st *HostStatus
 		}
 	})
 	wg.Go(func() { st.held, _ = h.Holder(ctx) }) // who does not answer is told by the others
+	if st.Balances {
+		wg.Go(func() { s.balancerStatus(ctx, h, st) })
+	}
 	switch ih.Role {
 	case inventory.RoleLoadBalancer:
-		s.balancerStatus(ctx, h, st)
 	case inventory.RoleControlPlane:
 		wg.Go(func() { st.ControllerManager = verdictOf(kube.ControllerManagerHealthz(ctx, h)) })
 		wg.Go(func() { st.Scheduler = verdictOf(kube.SchedulerHealthz(ctx, h)) })

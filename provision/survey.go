@@ -27,6 +27,9 @@ type hostFacts struct {
 	etcd    bool   // an etcd manifest or data directory
 	node    bool   // a kubelet was configured: the host is, or was, a Node
 	version string // of the API server's manifest; "" for none
+	// balances: keepalived was configured, which says that the host holds the
+	// VIP, or is ready to.
+	balances bool
 }
 
 // beginning is where a run of apply starts from.
@@ -77,13 +80,14 @@ func readFacts(ctx context.Context, h host.Reader) (hostFacts, error) {
 	if f.marker, err = readMarker(ctx, h); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return f, err
 	}
-	seen, err := h.Stat(ctx, etcdManifest, etcdMember, kube.KubeletConfig, apiServerManifest)
+	seen, err := h.Stat(ctx, etcdManifest, etcdMember, kube.KubeletConfig, apiServerManifest, templates.KeepalivedPath)
 	if err != nil {
 		return f, err
 	}
 	_, manifest := seen[etcdManifest]
 	_, data := seen[etcdMember]
 	_, f.node = seen[kube.KubeletConfig]
+	_, f.balances = seen[templates.KeepalivedPath]
 	f.etcd = manifest || data
 	if _, ok := seen[apiServerManifest]; ok {
 		pod, err := h.ReadFile(ctx, apiServerManifest)
@@ -130,7 +134,38 @@ func decideBeginning(c *inventory.Cluster, facts map[string]hostFacts) (beginnin
 			}
 		}
 	}
+	if err := sameBalancers(c, facts, b); err != nil {
+		return b, err
+	}
 	return b, noOrphans(c, facts, b)
+}
+
+// sameBalancers refuses an inventory in which other hosts balance than those
+// that do, or that were set up to by a run that broke off: two keepaliveds that
+// do not know of each other would both take the VIP.
+func sameBalancers(c *inventory.Cluster, facts map[string]hostFacts, b beginning) error {
+	var left []string // balance, and are not to
+	held := false     // by one that is to
+	for _, h := range c.Spec.Hosts {
+		f := facts[h.Name]
+		if f.balances && f.marker.Cluster == c.Metadata.Name && !c.Balances(h) {
+			left = append(left, h.Name)
+		}
+		held = held || f.balances && c.Balances(h)
+	}
+	refusal := &ConflictError{
+		What: fmt.Sprintf("the inventory wants spec.loadBalancer.mode %s, the cluster has another one", c.Spec.LoadBalancer.Mode),
+		Run:  "set spec.loadBalancer back to what the cluster was made with",
+	}
+	switch {
+	case len(left) > 0:
+		refusal.Why = fmt.Sprintf("%s balance with HAProxy and keepalived, and are not to any more", strings.Join(left, ", "))
+		return refusal
+	case b.established && c.Spec.LoadBalancer.Mode == inventory.BalancerMasters && !held:
+		refusal.Why = "no master has keepalived: what holds " + c.Spec.LoadBalancer.VIP + " is elsewhere, and would go on holding it"
+		return refusal
+	}
+	return nil
 }
 
 // oneCA refuses hosts that bear the same cluster's name and different CAs.

@@ -31,8 +31,8 @@ type balancerView struct {
 
 var balancerTemplates = template.Must(template.ParseFS(files, "files/*.tmpl"))
 
-// BalancerFiles are what a balancer host holds: HAProxy in front of every
-// master of the inventory, keepalived between the balancer hosts.
+// BalancerFiles are what a host that balances holds: HAProxy in front of every
+// master of the inventory, keepalived between the hosts that balance.
 func BalancerFiles(c *inventory.Cluster, h inventory.Host, b Balancer) ([]File, error) {
 	if err := checkBalancer(c, h, b); err != nil {
 		return nil, fmt.Errorf("%s: balancer files: %w", h.Name, err)
@@ -62,8 +62,8 @@ func checkBalancer(c *inventory.Cluster, h inventory.Host, b Balancer) error {
 	switch {
 	case c.Spec.LoadBalancer.Mode == inventory.BalancerExternal:
 		return fmt.Errorf("spec.loadBalancer.mode is %s: the balancer is the user's own", inventory.BalancerExternal)
-	case h.Role != inventory.RoleLoadBalancer:
-		return fmt.Errorf("role is %s, want %s", h.Role, inventory.RoleLoadBalancer)
+	case !c.Balances(h):
+		return fmt.Errorf("role is %s, and with spec.loadBalancer.mode %s that one does not balance", h.Role, c.Spec.LoadBalancer.Mode)
 	case virtualIP(c) == "":
 		return fmt.Errorf("no VIP: spec.endpoint.host %q is no IP address and spec.loadBalancer.vip is empty", c.Spec.Endpoint.Host)
 	case net.ParseIP(virtualIP(c)) == nil:
@@ -95,7 +95,7 @@ func newBalancerView(c *inventory.Cluster, h inventory.Host, b Balancer) balance
 	for _, m := range hostsWith(c, inventory.RoleControlPlane) {
 		view.Servers = append(view.Servers, server{m.Name, net.JoinHostPort(internalAddress(m), strconv.Itoa(apiServerPort))})
 	}
-	for _, peer := range hostsWith(c, inventory.RoleLoadBalancer) {
+	for _, peer := range c.Balancers() {
 		if peer.Name != h.Name {
 			view.Peers = append(view.Peers, internalAddress(peer))
 		}

@@ -89,9 +89,11 @@ func TestBalancerProgramsAcceptTheirFiles(t *testing.T) {
 	named := testCluster()
 	named.Spec.Endpoint = inventory.Endpoint{Host: "api.example.org", Port: 443}
 	named.Spec.LoadBalancer.VIP = "198.51.100.99"
-	for name, c := range map[string]*inventory.Cluster{"two": testCluster(), "one": alone, "IPv6": six, "a DNS name": named} {
+	masters := testCluster()
+	onMasters(masters)
+	for name, c := range map[string]*inventory.Cluster{"two": testCluster(), "one": alone, "IPv6": six, "a DNS name": named, "on the masters": masters} {
 		t.Run(name, func(t *testing.T) {
-			list, err := BalancerFiles(c, hostNamed(t, c, "lb-1"), Balancer{Interface: iface, CAPEM: caPEM(t)})
+			list, err := BalancerFiles(c, c.Balancers()[0], Balancer{Interface: iface, CAPEM: caPEM(t)})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -179,7 +181,8 @@ func TestBalancerFilesRefuses(t *testing.T) {
 		b      Balancer
 		want   string
 	}{
-		{"a master", "cp-1", nil, good, "role is control-plane"},
+		{"a master beside dedicated balancers", "cp-1", nil, good, "role is control-plane, and with spec.loadBalancer.mode dedicated"},
+		{"a worker where the masters balance", "w-1", onMasters, good, "role is worker, and with spec.loadBalancer.mode masters"},
 		{"an external balancer", "lb-1", func(c *inventory.Cluster) { c.Spec.LoadBalancer.Mode = inventory.BalancerExternal }, good, "the user's own"},
 		{"a name with no VIP behind it", "lb-1", func(c *inventory.Cluster) { c.Spec.Endpoint.Host = "api.example.org" }, good, "no VIP"},
 		{"no CA to verify against", "lb-1", nil, Balancer{Interface: "eth0"}, "would trust anybody"},

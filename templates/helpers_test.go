@@ -46,6 +46,12 @@ func testCluster() *inventory.Cluster {
 	}
 }
 
+// onMasters has the masters balance, and no other host.
+func onMasters(c *inventory.Cluster) {
+	c.Spec.LoadBalancer.Mode, c.Spec.Endpoint.Port = inventory.BalancerMasters, 8443
+	c.Spec.Hosts = c.Spec.Hosts[2:]
+}
+
 // labCluster is a cluster on containers: every raw field that the lab needs.
 func labCluster() *inventory.Cluster {
 	c := testCluster()

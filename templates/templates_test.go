@@ -54,6 +54,8 @@ func TestGoldenFiles(t *testing.T) {
 	installed.Spec.Software.Source = inventory.SourceInstalled
 	installed.Spec.Network.CNI = inventory.CNI{Plugin: inventory.CNINone}
 	installed.Spec.Kubernetes.Version = "v1.33.4"
+	masters := testCluster()
+	onMasters(masters)
 	lists := []struct {
 		name string
 		make func() ([]File, error)
@@ -64,6 +66,9 @@ func TestGoldenFiles(t *testing.T) {
 		{"files-installed-1.33-cp-1.txt", func() ([]File, error) { return HostFiles(installed, hostNamed(t, installed, "cp-1")) }},
 		{"files-lb-1.txt", func() ([]File, error) {
 			return BalancerFiles(c, hostNamed(t, c, "lb-1"), Balancer{Interface: "eth0", CAPEM: []byte("CA\n")})
+		}},
+		{"files-masters-cp-1.txt", func() ([]File, error) {
+			return BalancerFiles(masters, hostNamed(t, masters, "cp-1"), Balancer{Interface: "eth0", CAPEM: []byte("CA\n")})
 		}},
 	}
 	for _, l := range lists {

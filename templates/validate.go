@@ -64,16 +64,15 @@ func Validate(c *inventory.Cluster) error {
 }
 
 func validateHost(c *inventory.Cluster, h inventory.Host) []error {
+	var files, join, balancer error
 	if h.Role != inventory.RoleLoadBalancer {
-		_, files := HostFiles(c, h)
-		_, join := JoinDocuments(c, h, Join{DiscoveryFile: "/discovery"})
-		return nonNil(files, join)
+		_, files = HostFiles(c, h)
+		_, join = JoinDocuments(c, h, Join{DiscoveryFile: "/discovery"})
 	}
-	if c.Spec.LoadBalancer.Mode == inventory.BalancerExternal {
-		return nil
+	if c.Balances(h) {
+		_, balancer = BalancerFiles(c, h, Balancer{Interface: "found later", CAPEM: []byte("made later")})
 	}
-	_, err := BalancerFiles(c, h, Balancer{Interface: "found later", CAPEM: []byte("made later")})
-	return nonNil(err)
+	return nonNil(files, join, balancer)
 }
 
 func nonNil(errs ...error) []error {

@@ -138,11 +138,12 @@ func (b *Bundle) Path() string { return b.path }
 // Manifest returns the table of contents.
 func (b *Bundle) Manifest() Manifest { return b.manifest }
 
-// For returns the items that a host with the role needs, in the manifest's order.
-func (b *Bundle) For(role inventory.Role) []Item {
+// For returns the items that a host with the roles needs, each once, in the
+// manifest's order.
+func (b *Bundle) For(roles ...inventory.Role) []Item {
 	var items []Item
 	for _, item := range b.manifest.Items {
-		if item.For(role) {
+		if slices.ContainsFunc(roles, item.For) {
 			items = append(items, item)
 		}
 	}

@@ -126,6 +126,16 @@ func TestDecideEndpoint(t *testing.T) {
 		{"the VIP is on a host that is not ours", func(_ *inventory.Cluster, f map[string]*Facts) {
 			f["w-1"].Addresses = append(f["w-1"].Addresses, Address{"eth0", netip.MustParsePrefix("10.0.0.10/32")})
 		}, silent, "Endpoint error"},
+		{"a master of ours that balances holds the VIP", func(c *inventory.Cluster, f map[string]*Facts) {
+			onMasters(c)
+			f["cp-2"].Journal = "lab"
+			f["cp-2"].Addresses = append(f["cp-2"].Addresses, Address{"eth0", netip.MustParsePrefix("10.0.0.10/32")})
+		}, connected, ""},
+		{"a master that balances and could not be asked may hold the VIP", func(c *inventory.Cluster, f map[string]*Facts) {
+			onMasters(c)
+			delete(f, "cp-3")
+		}, connected, ""},
+		{"somebody answers although no master holds the VIP", func(c *inventory.Cluster, _ map[string]*Facts) { onMasters(c) }, connected, "Endpoint error"},
 		{"an external balancer answers", external, connected, ""},
 		{"an external balancer is silent", external, silent, "Endpoint warning"},
 	}

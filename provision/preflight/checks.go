@@ -98,9 +98,8 @@ type hostCheck struct {
 }
 
 var (
-	masters   = []inventory.Role{inventory.RoleControlPlane}
-	nodes     = []inventory.Role{inventory.RoleControlPlane, inventory.RoleWorker}
-	balancers = []inventory.Role{inventory.RoleLoadBalancer}
+	masters = []inventory.Role{inventory.RoleControlPlane}
+	nodes   = []inventory.Role{inventory.RoleControlPlane, inventory.RoleWorker}
 )
 
 var hostChecks = []hostCheck{
@@ -119,7 +118,7 @@ var hostChecks = []hostCheck{
 	{CheckConntrack, nodes, decideConntrack},
 	{CheckCgroups, nodes, decideCgroups},
 	{CheckInternalAddress, nil, decideInternalAddress},
-	{CheckVIPSubnet, balancers, decideVIPSubnet},
+	{CheckVIPSubnet, nil, decideVIPSubnet},
 	{CheckPorts, nil, decidePorts},
 	{CheckForeignFiles, nil, decideForeignFiles},
 	{CheckContainerRuntime, nodes, decideRuntime},

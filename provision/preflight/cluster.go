@@ -75,7 +75,8 @@ func endpointName(c *inventory.Cluster) string {
 	return c.Spec.Endpoint.Host
 }
 
-func dedicated(c *inventory.Cluster) bool {
+// managed reports whether the balancer is ours to set up, not only to check.
+func managed(c *inventory.Cluster) bool {
 	return c.Spec.LoadBalancer.Mode != inventory.BalancerExternal
 }
 
@@ -132,32 +133,35 @@ const (
 	portScheduler         = 10259
 )
 
-// portsOf are the TCP ports that must be free on a host of the role.
-func portsOf(c *inventory.Cluster, role inventory.Role) []int {
-	switch role {
+// portsOf are the TCP ports that must be free on a host.
+func portsOf(c *inventory.Cluster, h inventory.Host) []int {
+	var ports []int
+	switch h.Role {
 	case inventory.RoleControlPlane:
-		return []int{portAPI, portEtcdClient, portEtcdPeer, portKubelet, portControllerManager, portScheduler}
+		ports = []int{portAPI, portEtcdClient, portEtcdPeer, portKubelet, portControllerManager, portScheduler}
 	case inventory.RoleWorker:
-		return []int{portKubelet}
-	case inventory.RoleLoadBalancer:
-		return []int{endpointPort(c)}
+		ports = []int{portKubelet}
 	}
-	return nil
+	if c.Balances(h) {
+		ports = append(ports, endpointPort(c))
+	}
+	return ports
 }
 
-// openPortsOf are the ports that a firewall must let through to the role.
-func openPortsOf(c *inventory.Cluster, role inventory.Role) string {
+// openPortsOf are the ports that a firewall must let through to a host.
+func openPortsOf(c *inventory.Cluster, h inventory.Host) string {
 	var list []string
-	switch role {
+	switch h.Role {
 	case inventory.RoleControlPlane:
 		list = []string{"TCP 6443, 2379-2380, 10250"}
 	case inventory.RoleWorker:
 		list = []string{"TCP 10250"}
-	case inventory.RoleLoadBalancer:
-		return "TCP " + strconv.Itoa(endpointPort(c)) + " and VRRP (IP protocol 112) between the balancers"
 	}
-	if vxlan(c) {
+	if vxlan(c) && h.Role != inventory.RoleLoadBalancer {
 		list = append(list, "UDP 8472 (flannel's vxlan)")
+	}
+	if c.Balances(h) {
+		list = append(list, "TCP "+strconv.Itoa(endpointPort(c))+" and VRRP (IP protocol 112) between the balancers")
 	}
 	return strings.Join(list, ", ")
 }

@@ -52,6 +52,12 @@ func problems(findings []Finding) string {
 	return strings.Join(out, ", ")
 }
 
+// onMasters has the masters balance, and no other host.
+func onMasters(c *inventory.Cluster) {
+	c.Spec.LoadBalancer.Mode, c.Spec.Endpoint.Port = inventory.BalancerMasters, 8443
+	c.Spec.Hosts = slices.DeleteFunc(c.Spec.Hosts, func(h inventory.Host) bool { return h.Role == inventory.RoleLoadBalancer })
+}
+
 type hostRow struct {
 	name   string
 	host   string
@@ -161,6 +167,27 @@ var hostRows = []hostRow{
 	{"an interface that is not there is refused", "lb-1", func(c *inventory.Cluster, _ *Facts, _ *Options) { c.Spec.LoadBalancer.Interface = "eth9" }, "VIPSubnet error", "eth9"},
 	{"an external balancer's address may be anywhere", "lb-1", func(c *inventory.Cluster, _ *Facts, _ *Options) {
 		c.Spec.LoadBalancer = inventory.LoadBalancer{Mode: inventory.BalancerExternal, VIP: "10.9.0.10"}
+	}, "", ""},
+	{"a VIP outside of the subnet of a master that balances is refused", "cp-1", func(c *inventory.Cluster, _ *Facts, _ *Options) {
+		onMasters(c)
+		c.Spec.LoadBalancer.VIP = "10.9.0.10"
+	}, "VIPSubnet error", "eth0 holds 10.0.0.0/24"},
+	{"a worker where the masters balance needs no place for the VIP", "w-1", func(c *inventory.Cluster, _ *Facts, _ *Options) {
+		onMasters(c)
+		c.Spec.LoadBalancer.VIP = "10.9.0.10"
+	}, "", ""},
+	{"the endpoint's port is taken on a master that balances", "cp-1", func(c *inventory.Cluster, f *Facts, _ *Options) {
+		onMasters(c)
+		f.Listeners = []Listener{{Port: 8443, Process: "nginx (pid 7)"}}
+	}, "Ports error", "8443 by nginx (pid 7)"},
+	{"the endpoint's port on a master beside dedicated balancers is nobody's business", "cp-1", func(c *inventory.Cluster, f *Facts, _ *Options) {
+		c.Spec.Endpoint.Port = 8443
+		f.Listeners = []Listener{{Port: 8443, Process: "nginx (pid 7)"}}
+	}, "", ""},
+	{"our HAProxy beside our API server is fine", "cp-1", func(c *inventory.Cluster, f *Facts, _ *Options) {
+		onMasters(c)
+		f.Listeners = []Listener{{Port: 6443, Process: "kube-apiserver (pid 7)"}, {Port: 8443, Process: "haproxy (pid 8)"}}
+		f.Journal = "lab"
 	}, "", ""},
 	{"a port that is taken names the process", "cp-1", func(_ *inventory.Cluster, f *Facts, _ *Options) {
 		f.Listeners = []Listener{{Port: 6443, Process: "nginx (pid 7)"}, {Port: 2379}}

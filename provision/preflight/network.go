@@ -30,7 +30,7 @@ func decideInternalAddress(s subject) []verdict {
 // subnet does not hold it, nobody would find it there.
 func decideVIPSubnet(s subject) []verdict {
 	v := vip(s.cluster)
-	if !dedicated(s.cluster) || !v.IsValid() {
+	if !s.cluster.Balances(s.host) || !v.IsValid() {
 		return nil
 	}
 	name := s.cluster.Spec.LoadBalancer.Interface
@@ -66,7 +66,7 @@ func decideVIPSubnet(s subject) []verdict {
 var ownProcesses = []string{"kube-apiserver", "etcd", "kubelet", "kube-controller", "kube-controller-manager", "kube-scheduler", "haproxy"}
 
 func decidePorts(s subject) []verdict {
-	wanted := portsOf(s.cluster, s.host.Role)
+	wanted := portsOf(s.cluster, s.host)
 	var taken []string
 	for _, port := range wanted {
 		if l, found := s.listener(port); found {
@@ -94,7 +94,7 @@ func decideFirewall(s subject) []verdict {
 	if len(s.facts.Firewalls) == 0 {
 		return ok("neither firewalld nor ufw is active")
 	}
-	return warn(strings.Join(s.facts.Firewalls, ", ")+" is active", "open to the other hosts: "+openPortsOf(s.cluster, s.host.Role),
+	return warn(strings.Join(s.facts.Firewalls, ", ")+" is active", "open to the other hosts: "+openPortsOf(s.cluster, s.host),
 		"allow them, or stop it")
 }
 
@@ -114,7 +114,7 @@ func decideEndpointName(s subject) []verdict {
 		return fail(name+" does not resolve", v.String(), fix)
 	case len(got) == 0:
 		return fail(name+" does not resolve", "the balancer's address", fix)
-	case dedicated(s.cluster) && v.IsValid() && !slices.ContainsFunc(s.facts.Resolved, func(a netip.Addr) bool { return a.Unmap() == v }):
+	case managed(s.cluster) && v.IsValid() && !slices.ContainsFunc(s.facts.Resolved, func(a netip.Addr) bool { return a.Unmap() == v }):
 		return fail(name+" resolves to "+strings.Join(got, ", "), v.String()+", the VIP", fix)
 	}
 	return ok("%s resolves to %s", name, strings.Join(got, ", "))

@@ -112,7 +112,7 @@ func ask(ctx context.Context, c *inventory.Cluster, h inventory.Host, reader hos
 	ctx, cancel := context.WithTimeout(ctx, factsTimeout)
 	defer cancel()
 	argv := []string{"sh", "-c", factsScript, "ha-install-facts", etcdDir(c), endpointName(c)}
-	for _, p := range portsOf(c, h.Role) {
+	for _, p := range portsOf(c, h) {
 		argv = append(argv, strconv.Itoa(p))
 	}
 	sent := time.Now()

@@ -198,7 +198,7 @@ func decideEndpoint(c *inventory.Cluster, all []subject, dials []dial) []Finding
 		return nil
 	}
 	at := net.JoinHostPort(v.String(), strconv.Itoa(endpointPort(c)))
-	if !dedicated(c) {
+	if !managed(c) {
 		return decideExternal(at, dials)
 	}
 	for _, s := range all {
@@ -229,9 +229,8 @@ func decideEndpoint(c *inventory.Cluster, all []subject, dials []dial) []Finding
 
 // unseenBalancer reports whether a balancer of this cluster told no facts.
 func unseenBalancer(c *inventory.Cluster, all []subject) bool {
-	for _, h := range c.Spec.Hosts {
-		told := slices.ContainsFunc(all, func(s subject) bool { return s.host.Name == h.Name })
-		if h.Role == inventory.RoleLoadBalancer && !told {
+	for _, h := range c.Balancers() {
+		if !slices.ContainsFunc(all, func(s subject) bool { return s.host.Name == h.Name }) {
 			return true
 		}
 	}

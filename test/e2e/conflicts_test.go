@@ -37,6 +37,10 @@ func conflicts(t *testing.T) {
 			"spec.network.podCIDR: the cluster has 10.244.0.0/16, the inventory wants 10.245.0.0/16"}},
 		{"a master taken out", []string{"lb-1", "lb-2", "cp-1", "cp-2", "w-1"}, nil, 10,
 			[]string{"ghost voter: member ", "is on no host of the inventory", "put its host back into the inventory"}},
+		{"the balancer on the masters", append(slices.Clone(masters), "w-1"), func(d document) {
+			d.spec()["endpoint"] = map[string]any{"host": theLab.VIP}
+			d.spec()["loadBalancer"] = map[string]any{"mode": "masters"}
+		}, 3, []string{"spec.loadBalancer.mode masters, the cluster has another one", "no master has keepalived", "set spec.loadBalancer back"}},
 		{"another version", baseHosts, func(d document) {
 			d.spec()["kubernetes"] = map[string]any{"version": "v1.35.4"}
 			d.spec()["software"] = map[string]any{"source": "installed"}

@@ -114,6 +114,10 @@ func powerOffBalancer(t *testing.T) {
 func vipHolder(t *testing.T, path string) string {
 	t.Helper()
 	s, _ := statusOf(t, path)
+	return vipHolderIn(s)
+}
+
+func vipHolderIn(s status) string {
 	for _, h := range s.Hosts {
 		if h.HoldsVIP {
 			return h.Name

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"maps"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -180,13 +181,18 @@ func kubeconfigOf(t *testing.T, inventory string) string {
 // wantBackends wants each master's own serving certificate at the endpoint.
 func wantBackends(t *testing.T, masters []string) {
 	t.Helper()
+	wantBackendsAt(t, net.JoinHostPort(theLab.VIP, "6443"), masters)
+}
+
+func wantBackendsAt(t *testing.T, endpoint string, masters []string) {
+	t.Helper()
 	want := map[string]bool{}
 	for _, host := range masters {
 		want[fingerprint(t, onHost(t, host, "cat", "/etc/kubernetes/pki/apiserver.crt"))] = true
 	}
 	seen := map[string]bool{}
 	for range 8 * len(masters) {
-		print, err := servedFingerprint(theLab.VIP + ":6443")
+		print, err := servedFingerprint(endpoint)
 		if err != nil {
 			t.Fatal(err)
 		}

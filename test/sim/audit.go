@@ -51,6 +51,20 @@ func (w *World) inspect(act string) {
 		w.accuse("%s took the quorum away", act)
 	}
 	w.inspectCA(act)
+	w.inspectVIP(act)
+}
+
+// inspectVIP wants that no two hosts hold the virtual address.
+func (w *World) inspectVIP(act string) {
+	var holders []string
+	for _, h := range w.sorted() {
+		if h.HoldsVIP() {
+			holders = append(holders, h.name)
+		}
+	}
+	if len(holders) > 1 {
+		w.accuse("%s: the VIP is held by %q", act, holders)
+	}
 }
 
 // expected forgets a quorum that a fault has taken.

@@ -281,6 +281,7 @@ func (h *Host) start(argv []string, unit string) error {
 		return nil // systemd starts it, and starts it again
 	}
 	u.Active, u.Runs = true, h.sums(kind.config)
+	u.peers = peersIn(string(h.Files["/etc/keepalived/keepalived.conf"].Content))
 	if unit == "kubelet.service" {
 		h.startPods()
 	}
@@ -369,7 +370,7 @@ func (h *Host) query(argv []string) ([]byte, error) {
 			fmt.Fprintf(&b, "ha-install-%s.service loaded active running ha-install %s\n", id, id)
 		}
 	case strings.HasPrefix(line, "ip -oneline address show to "):
-		if ip := argv[len(argv)-1]; ip == h.address || ip == h.w.vip && h.holdsVIP() {
+		if ip := argv[len(argv)-1]; ip == h.address || ip == h.w.vip && h.HoldsVIP() {
 			fmt.Fprintf(&b, "2: eth0    inet %s/24 brd 198.51.100.255 scope global eth0\n", ip)
 		}
 	case argv[0] == "find" && argv[1] == stepsDir:

@@ -3,22 +3,31 @@ package sim
 import (
 	"encoding/base64"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
 
-// holdsVIP says whether the host has the virtual address: the first in the
-// alphabet that runs keepalived with a configuration of ours.
-func (h *Host) holdsVIP() bool {
+// HoldsVIP says whether the host has the virtual address: whoever runs
+// keepalived with a configuration of ours and hears of nobody before him in the
+// alphabet. Hosts that are not each other's peers all have it.
+func (h *Host) HoldsVIP() bool {
 	if !h.keepalived() {
 		return false
 	}
 	for name, other := range h.w.hosts {
-		if name < h.name && other.keepalived() {
+		if name < h.name && other.keepalived() && slices.Contains(other.Units["keepalived.service"].peers, h.address) {
 			return false
 		}
 	}
 	return true
+}
+
+// peersIn are the addresses that keepalived announces the VIP to.
+func peersIn(config string) []string {
+	_, after, _ := strings.Cut(config, "unicast_peer {")
+	list, _, _ := strings.Cut(after, "}")
+	return strings.Fields(list)
 }
 
 func (h *Host) keepalived() bool {
@@ -49,7 +58,7 @@ func (h *Host) facts(args []string) []byte {
 		say("disk=%s 40000000 30000000 1000000 900000 /", p)
 	}
 	say("addr=1: lo    inet 127.0.0.1/8 scope host lo\naddr=2: eth0    inet %s/24 scope global eth0", h.address)
-	if h.holdsVIP() {
+	if h.HoldsVIP() {
 		say("addr=2: eth0    inet %s/24 scope global secondary eth0", h.w.vip)
 	}
 	say("mac=eth0 02:00:00:00:00:%s", h.name)

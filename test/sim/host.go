@@ -99,7 +99,8 @@ type Host struct {
 type Unit struct {
 	Active  bool
 	Enabled bool
-	Runs    string // the configuration that it read when it was started or reloaded
+	Runs    string   // the configuration that it read when it was started or reloaded
+	peers   []string // keepalived's, by that configuration
 }
 
 func newHost(w *World, ih inventory.Host) *Host {
@@ -292,7 +293,7 @@ func (h *Host) route(ip, port string) (*Host, *bufconn.Listener, error) {
 		return nil, nil, err
 	}
 	for _, other := range h.w.hosts {
-		if ip == h.w.vip && other.holdsVIP() {
+		if ip == h.w.vip && other.HoldsVIP() {
 			if at := h.w.behind(h); at != nil {
 				return at, at.service("6443"), nil
 			}
