@@ -72,7 +72,8 @@ and their names end in "Seconds".
   operations   what would become of each operation on members now: allowed or
                refused, why, and the numbers after it
   endpoint     which masters answer there, from every master and from here
-  hosts        SSH, components, boot, clock, disks, certificates; "ok" is good
+  hosts        SSH, components, boot, clock, disks, certificates; "ok" is good;
+               of a balancer its backend: each API server's state and since when
   problems     what is wrong, a sentence each; warnings: what wants attention
   thresholds   those that were crossed, with value and limits
   changes      since the round before, with --watch`
@@ -187,6 +188,41 @@ func renderBalancers(out io.Writer, st provision.Status) error {
 		fmt.Fprintf(w, "%s%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", head, h.Name, mark(h.SSH), mark(h.Units["haproxy"]), mark(h.Units["keepalived"]), vip, uptime(h), clock(h), fullest(h))
 		head = ""
 	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	return renderBackends(out, st)
+}
+
+// renderBackends has a row for each API server and a column for each HAProxy.
+func renderBackends(out io.Writer, st provision.Status) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	head, rows := "\nBACKEND", map[string]string{}
+	for _, h := range st.Hosts {
+		if h.Backend == nil {
+			continue
+		}
+		head += "\tON " + h.Name
+		for _, master := range st.Hosts {
+			if master.Role != inventory.RoleControlPlane {
+				continue
+			}
+			cell := "-"
+			if s, there := h.Backend.Server(master.Name); there {
+				cell = fmt.Sprintf("%s %s", s.State, age(s.For.Duration()))
+			}
+			rows[master.Name] += "\t" + cell
+		}
+	}
+	if len(rows) == 0 {
+		return nil
+	}
+	fmt.Fprintln(w, head)
+	for _, h := range st.Hosts {
+		if cells := rows[h.Name]; cells != "" {
+			fmt.Fprintln(w, h.Name+cells)
+		}
+	}
 	return w.Flush()
 }
 
@@ -231,9 +267,15 @@ func firstWords(s string) string {
 
 // uptime reads "3d4h", "12m", "40s".
 func uptime(h provision.HostStatus) string {
-	switch d := h.Uptime.Duration(); {
-	case d == 0:
+	if h.Uptime == 0 {
 		return "-"
+	}
+	return age(h.Uptime.Duration())
+}
+
+// age reads as uptime does.
+func age(d time.Duration) string {
+	switch {
 	case d >= 24*time.Hour:
 		return fmt.Sprintf("%dd%dh", int(d.Hours())/24, int(d.Hours())%24)
 	case d >= time.Hour:

@@ -10,6 +10,7 @@ import (
 	"github.com/ha-install/ha-install/inventory"
 	"github.com/ha-install/ha-install/provision"
 	"github.com/ha-install/ha-install/provision/etcd"
+	"github.com/ha-install/ha-install/provision/haproxy"
 	"github.com/ha-install/ha-install/provision/host"
 	"github.com/ha-install/ha-install/provision/units"
 	"github.com/ha-install/ha-install/test/golden"
@@ -30,7 +31,8 @@ func statusOfThree() provision.Status {
 		Leaders:  []provision.LeaderName{{Component: "kube-controller-manager", Node: "cp-2"}, {Component: "kube-scheduler", Node: "cp-1"}},
 	}
 	for i, name := range []string{"lb-1", "lb-2"} {
-		st.Hosts = append(st.Hosts, provision.HostStatus{Name: name, Role: inventory.RoleLoadBalancer, Balances: true, SSH: "ok", HoldsVIP: i == 0, Units: map[string]string{"haproxy": "ok", "keepalived": "ok"}})
+		st.Hosts = append(st.Hosts, provision.HostStatus{Name: name, Role: inventory.RoleLoadBalancer, Balances: true, SSH: "ok", HoldsVIP: i == 0, Units: map[string]string{"haproxy": "ok", "keepalived": "ok"}, Backend: &haproxy.View{Version: "2.6.12", Servers: []haproxy.Server{
+			{Name: "cp-1", State: haproxy.Up, Well: true, For: units.Seconds(76 * time.Hour)}, {Name: "cp-2", State: haproxy.Up, Well: true, For: units.Seconds(75 * time.Hour)}, {Name: "cp-3", State: haproxy.Up, Well: true, For: units.Seconds(90 * time.Second)}}}})
 	}
 	for i, name := range []string{"cp-1", "cp-2", "cp-3"} {
 		st.Quorum.Members = append(st.Quorum.Members, etcd.Member{ID: memberID(i), Name: name, Role: etcd.Voter, State: etcd.MemberHealthy, Healthy: true, Leader: i == 0})
@@ -47,6 +49,9 @@ func TestRenderStatus(t *testing.T) {
 	sick.State = etcd.Degraded
 	sick.Quorum.State, sick.Quorum.Numbers = etcd.Degraded, etcd.Numbers{Voters: 3, Quorum: 2, Healthy: 2}
 	sick.Quorum.Members[2].State, sick.Quorum.Members[2].Healthy = etcd.MemberDead, false
+	sick.Hosts[0].Backend.Servers[1].State, sick.Hosts[0].Backend.Servers[1].For = haproxy.Drained, units.Seconds(40*time.Second)
+	sick.Hosts[0].Backend.Servers[2] = haproxy.Server{Name: "cp-3", State: haproxy.Down, For: units.Seconds(3 * time.Second), Check: "L4TOUT"}
+	sick.Hosts[1].Backend, sick.Hosts[1].BackendErr = nil, "no such file"
 	sick.Hosts[1].Units = map[string]string{"haproxy": "not active", "keepalived": "ok"}
 	sick.Hosts[4] = provision.HostStatus{Name: "cp-3", Role: inventory.RoleControlPlane, SSH: "cp-3: dial 198.51.100.23:22: connection timed out", Node: "not ready: Kubelet stopped posting node status", Version: "v1.36.3",
 		Pods: map[string]string{"kube-controller-manager": "not ready", "kube-scheduler": "not ready"}}

@@ -70,6 +70,11 @@ func (st Status) words() []word {
 		for _, unit := range sortedKeys(h.Units) {
 			w = append(w, word{h.Name + " " + unit, brief(h.Units[unit])})
 		}
+		if h.Backend != nil {
+			for _, server := range h.Backend.Servers {
+				w = append(w, word{h.Name + " backend " + server.Name, string(server.State)})
+			}
+		}
 		if h.HoldsVIP {
 			w = append(w, word{h.Name + " VIP", "holds it"})
 		}

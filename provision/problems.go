@@ -100,6 +100,7 @@ func (c *conclusion) host(h HostStatus) {
 			c.problem("%s: %s: %s", h.Name, unit, h.Units[unit])
 		}
 	}
+	c.backend(h)
 	c.certificates(h)
 	for _, d := range h.Disks {
 		if d.Used >= diskWarn {

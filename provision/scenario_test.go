@@ -13,6 +13,7 @@ import (
 
 	"github.com/ha-install/ha-install/inventory"
 	"github.com/ha-install/ha-install/provision/etcd"
+	"github.com/ha-install/ha-install/provision/haproxy"
 	"github.com/ha-install/ha-install/provision/kube"
 	"github.com/ha-install/ha-install/provision/phase"
 	"github.com/ha-install/ha-install/test/kubeapi"
@@ -293,7 +294,7 @@ func TestStatusOfARunningCluster(t *testing.T) {
 	delete(w.Host("cp-3").Files, "/etc/kubernetes/manifests/kube-scheduler.yaml")
 	before := st
 	st = take()
-	for _, want := range []string{"cp-2: kubelet: ", "lb-1: haproxy: not active", "cp-3: scheduler: ", "cp-3: its clock is +7200.", "cp-1: the file system of /var/lib/etcd is 98 % full"} {
+	for _, want := range []string{"cp-2: kubelet: ", "lb-1: haproxy: not active", "cp-3: scheduler: ", "cp-3: its clock is +7200.", "cp-1: the file system of /var/lib/etcd is 98 % full", "lb-2: backend cp-2 is DOWN"} {
 		if bad := strings.Join(st.Problems, "\n"); !strings.Contains(bad, want) {
 			t.Errorf("no problem says %q:\n%s", want, bad)
 		}
@@ -302,7 +303,7 @@ func TestStatusOfARunningCluster(t *testing.T) {
 		t.Errorf("%s, warnings:\n%s", st.State, warned)
 	}
 	changes := fmt.Sprint(st.Since(before))
-	for _, want := range []string{"cp-2 etcd: healthy -> dead", "cp-3 scheduler: ok -> down", "lb-1 haproxy: ok -> down", "quorum: PASS -> DEGRADED"} {
+	for _, want := range []string{"cp-2 etcd: healthy -> dead", "cp-3 scheduler: ok -> down", "lb-2 backend cp-2: UP -> DOWN", "lb-1 haproxy: ok -> down", "quorum: PASS -> DEGRADED"} {
 		if !strings.Contains(changes, want) {
 			t.Errorf("the changes lack %q: %s", want, changes)
 		}
@@ -315,6 +316,11 @@ func wantFacts(t *testing.T, st Status) {
 	for _, h := range st.Hosts {
 		if h.BootID != "boot-"+h.Name+".1000" || h.Uptime.Duration() != 4242170*time.Millisecond || h.Clock == nil || len(h.Disks) == 0 || h.Disks[0].Used != 0.25 {
 			t.Errorf("%s: boot %q, up %s, clock %v, disks %v", h.Name, h.BootID, h.Uptime, h.Clock, h.Disks)
+		}
+		if h.Role == inventory.RoleLoadBalancer {
+			if h.Backend == nil || len(h.Backend.Servers) != 3 || h.Backend.Servers[2].State != haproxy.Up {
+				t.Errorf("%s: backend %+v, %s", h.Name, h.Backend, h.BackendErr)
+			}
 		}
 		if h.Role != inventory.RoleControlPlane {
 			continue

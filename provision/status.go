@@ -10,6 +10,7 @@ import (
 
 	"github.com/ha-install/ha-install/inventory"
 	"github.com/ha-install/ha-install/provision/etcd"
+	"github.com/ha-install/ha-install/provision/haproxy"
 	"github.com/ha-install/ha-install/provision/host"
 	"github.com/ha-install/ha-install/provision/kube"
 	"github.com/ha-install/ha-install/provision/units"
@@ -102,6 +103,10 @@ type HostStatus struct {
 	Pods              map[string]string `json:"pods,omitempty"`    // static pods by component
 	Units             map[string]string `json:"units,omitempty"`   // haproxy, keepalived
 	HoldsVIP          bool              `json:"holdsVIP,omitempty"`
+	// Backend is what the HAProxy of a balancer makes of the API servers; nil,
+	// and BackendErr says why, when it was not heard.
+	Backend    *haproxy.View `json:"backend,omitempty"`
+	BackendErr string        `json:"backendError,omitempty"`
 
 	BootID string        `json:"bootID,omitempty"`
 	Uptime units.Seconds `json:"uptimeSeconds,omitempty"`
@@ -263,6 +268,14 @@ func (s *Site) balancerStatus(ctx context.Context, h host.Reader, st *HostStatus
 			st.Units[unit] = state
 		})
 	}
+	wg.Go(func() {
+		v, err := apiServers.Look(ctx, h)
+		if err != nil {
+			st.BackendErr = verdictOf(err)
+			return
+		}
+		st.Backend = &v
+	})
 	if vip := s.Cluster.Spec.LoadBalancer.VIP; vip != "" {
 		wg.Go(func() {
 			_, err := interfaceOf(ctx, h, vip)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/ha-install/ha-install/inventory"
 	"github.com/ha-install/ha-install/provision/etcd"
+	"github.com/ha-install/ha-install/provision/haproxy"
 	"github.com/ha-install/ha-install/provision/pki"
 	"github.com/ha-install/ha-install/provision/units"
 )
@@ -23,7 +24,7 @@ func TestStatusProblems(t *testing.T) {
 			{Name: "cp-1", SSH: ok, APIServer: ok, Kubelet: ok, Node: "Ready", Pods: map[string]string{"etcd": "ready"}},
 			{Name: "cp-2", SSH: "cp-2: connection timed out", Kubelet: "not asked"},
 			{Name: "cp-3", SSH: ok, APIServer: "not ready: etcd", ControllerManager: ok, Scheduler: "refused", Kubelet: ok, Node: "not ready: no network", Pods: map[string]string{"kube-scheduler": "pending", "etcd": "CrashLoopBackOff"}},
-			{Name: "lb-1", SSH: ok, Units: map[string]string{"keepalived": "not active", "haproxy": ok}},
+			{Name: "lb-1", SSH: ok, Units: map[string]string{"keepalived": "not active", "haproxy": ok}, BackendErr: "no answer in time"},
 			{Name: "w-1", SSH: ok, Kubelet: ok},
 		},
 		Endpoint: Endpoint{Address: "198.51.100.100:6443", Err: "refused"},
@@ -31,7 +32,7 @@ func TestStatusProblems(t *testing.T) {
 	st.Conclude()
 	want := []string{
 		"cp-2: connection timed out", "cp-3: apiserver: not ready: etcd", "cp-3: scheduler: refused", "cp-3: node: not ready: no network", "cp-3: etcd: CrashLoopBackOff",
-		"cp-3: kube-scheduler: pending", "lb-1: keepalived: not active", "endpoint 198.51.100.100:6443: refused",
+		"cp-3: kube-scheduler: pending", "lb-1: keepalived: not active", "lb-1: haproxy does not say how its backends are: no answer in time", "endpoint 198.51.100.100:6443: refused",
 	}
 	if diff := cmp.Diff(want, st.Problems); diff != "" {
 		t.Errorf("problems (-want +got):\n%s", diff)
@@ -39,6 +40,26 @@ func TestStatusProblems(t *testing.T) {
 	none := Status{}
 	if none.Conclude(); len(none.Problems) != 0 || len(none.Warnings) != 0 {
 		t.Errorf("of nothing: %q, %q", none.Problems, none.Warnings)
+	}
+}
+
+func TestStatusNamesBackendsThatAreNotServed(t *testing.T) {
+	server := func(name string, state haproxy.State, check string) haproxy.Server {
+		return haproxy.Server{Name: name, State: state, Check: check, For: units.Seconds(40 * time.Second)}
+	}
+	st := healthyStatus(func(st *Status) {
+		st.Hosts = append(st.Hosts, HostStatus{Name: "lb-1", Role: inventory.RoleLoadBalancer, SSH: ok, Units: map[string]string{"haproxy": ok}, Backend: &haproxy.View{Servers: []haproxy.Server{
+			server("cp-1", haproxy.Down, "L4CON: Connection refused"), server("cp-2", haproxy.Drained, "L7OK 200"),
+		}}}, HostStatus{Name: "lb-2", Role: inventory.RoleLoadBalancer, SSH: ok, Units: map[string]string{"haproxy": "not active"}, BackendErr: "no socket"})
+	})
+	bad := strings.Join(st.Problems, "\n")
+	for _, want := range []string{"lb-1: backend cp-1 is DOWN for 40s (L4CON: Connection refused)", "lb-1: backend cp-2 is DRAINED for 40s", "lb-1: backend cp-3 is not configured", "lb-2: haproxy: not active"} {
+		if !strings.Contains(bad, want) {
+			t.Errorf("no problem says %q:\n%s", want, bad)
+		}
+	}
+	if st.State != etcd.Degraded || len(st.Problems) != 4 {
+		t.Errorf("%s, %d problems:\n%s", st.State, len(st.Problems), bad)
 	}
 }
 

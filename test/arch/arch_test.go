@@ -84,10 +84,11 @@ func (s source) imports() []string {
 var allowed = map[string][]string{
 	"cmd/ha-install":      {"cmd"},
 	"cmd":                 {"inventory", "provision", "provision/bundle", "provision/etcd", "provision/host", "provision/kube", "provision/phase", "provision/preflight", "provision/units"},
-	"provision":           {"inventory", "templates", "provision/bundle", "provision/etcd", "provision/host", "provision/kube", "provision/phase", "provision/pki", "provision/preflight", "provision/units"},
+	"provision":           {"inventory", "templates", "provision/bundle", "provision/etcd", "provision/haproxy", "provision/host", "provision/kube", "provision/phase", "provision/pki", "provision/preflight", "provision/units"},
 	"provision/preflight": {"inventory", "provision/host", "provision/units"},
 	"provision/kube":      {"provision/host", "provision/units"},
 	"provision/etcd":      {"provision/units"},
+	"provision/haproxy":   {"provision/host", "provision/units"},
 	"provision/pki":       {"inventory", "templates"},
 	"provision/bundle":    {"inventory"},
 	"provision/host":      {"inventory"},

@@ -15,8 +15,10 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/ha-install/ha-install/provision/haproxy"
 	"github.com/ha-install/ha-install/provision/host"
 	"github.com/ha-install/ha-install/provision/kube"
+	"github.com/ha-install/ha-install/templates"
 )
 
 // Master are claims about a master of a finished cluster of three. What they
@@ -313,6 +315,18 @@ func Balancer() []Claim {
 		{"HAProxy is reloaded in its place", []string{"systemctl reload-or-restart", "systemctl show --property ActiveState"}, func(ctx context.Context, s *Scene) string {
 			return s.ends(ctx, []string{"systemctl", "reload-or-restart", "haproxy.service"}) + ", " + s.answers(ctx, activeState("haproxy"), loadState("haproxy.service"))
 		}, "done, active, loaded"},
+		{"HAProxy says of each API server how it is", []string{"perl"}, func(ctx context.Context, s *Scene) string {
+			v, err := haproxy.Backend{Socket: templates.HAProxySocket, Name: templates.HAProxyBackend}.Look(ctx, s.Host)
+			var all []string
+			for _, server := range v.Servers {
+				all = append(all, fmt.Sprint(server.Name, " ", server.State, " ", server.Well, " ", server.Check))
+			}
+			return strings.Join(all, ", ") + ", " + seen(err)
+		}, "cp-1 UP true L7OK 200, cp-2 UP true L7OK 200, cp-3 UP true L7OK 200, done"},
+		{"an admin socket that is not there", []string{"perl"}, func(ctx context.Context, s *Scene) string {
+			_, err := haproxy.Backend{Socket: "/run/none.sock", Name: templates.HAProxyBackend}.Look(ctx, s.Host)
+			return seen(err)
+		}, "exit 1"},
 		{"the endpoint is on one balancer, and leads to an API server", []string{"ip"}, func(ctx context.Context, s *Scene) string {
 			holders := 0
 			for _, ih := range s.Cluster.Balancers() {

@@ -65,6 +65,9 @@ func (h *Host) Run(ctx context.Context, cmd host.Command) (out []byte, err error
 
 // name is a command without the text of its script.
 func name(argv []string) string {
+	if argv[0] == "perl" {
+		argv = append([]string{"perl", "..."}, argv[3:]...)
+	}
 	if len(argv) > 2 && argv[0] == "sh" {
 		argv = append([]string{"sh", "..."}, argv[3:]...)
 	}
@@ -373,6 +376,8 @@ func (h *Host) query(argv []string) ([]byte, error) {
 		if ip := argv[len(argv)-1]; ip == h.address || ip == h.w.vip && h.HoldsVIP() {
 			fmt.Fprintf(&b, "2: eth0    inet %s/24 brd 198.51.100.255 scope global eth0\n", ip)
 		}
+	case argv[0] == "perl" && len(argv) == 5:
+		return h.askHAProxy(argv)
 	case argv[0] == "find" && argv[1] == stepsDir:
 		return h.findSteps(argv)
 	default:
