@@ -233,7 +233,7 @@ const dpkgPatience = 15 * time.Minute
 // and did nothing.
 func dpkgIsLocked(err error) bool {
 	var run *host.RunError
-	return errors.As(err, &run) && run.Code == 2 && strings.Contains(run.Stderr, "lock")
+	return errors.As(err, &run) && run.Code == 2 && strings.Contains(run.Stderr, "locked by another process")
 }
 
 // bundleFile is a file that comes out of the bundle; its bytes are reported

@@ -24,10 +24,11 @@ func (r *recorder) Query(ctx context.Context, argv ...string) ([]byte, error) {
 	return out, err
 }
 
-// facts are the names of what a simulated host tells to preflight, and to a
-// status. A real host tells more.
-var facts = strings.Fields(`addr boot_id cgroup_controllers cgroup_fs clock_begin clock_end cores disk hostname kernel mac machine
-	machine_id memory_kb module modules_known os product_uuid sysctl_net/ipv4/ip_forward systemd tool`)
+// facts are the names of what a simulated host tells to preflight. A real host
+// tells more; what a container cannot tell (its firmware's UUID, the modules and
+// the controllers of its kernel) is not among them.
+var facts = strings.Fields(`addr boot_id cgroup_fs clock_begin clock_end cores disk hostname kernel mac machine
+	machine_id memory_kb os sysctl_net/ipv4/ip_forward systemd tool`)
 
 // Facts are claims about what preflight reads of a bare host.
 func Facts() []Claim {

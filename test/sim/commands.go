@@ -149,7 +149,7 @@ func (h *Host) install(argv []string, file string) error {
 	}
 	deb, ok := h.Files[file]
 	if !ok {
-		return h.failure(argv, 1, "cannot access archive "+file)
+		return h.failure(argv, 2, "cannot access archive "+file)
 	}
 	name, found := strings.CutPrefix(string(deb.Content), "deb ")
 	if !found {

@@ -31,8 +31,9 @@ func (h *Host) Step(ctx context.Context, s host.Step) (result host.StepResult, e
 			result.Attached = true
 			return nil
 		}
-		if _, begun := h.Files[dir+"/began"]; begun {
-			return nil // it has ended, or the host has rebooted
+		if _, begun := h.Files[dir+"/began"]; begun { // it has ended, or the host has rebooted
+			result.Attached = true
+			return nil
 		}
 		kind, _, _ := cutLast(s.ID, "-")
 		for id := range h.steps {
