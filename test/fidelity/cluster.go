@@ -42,9 +42,10 @@ func nodes() []Claim {
 			return seen(err)
 		}, "exit 1"},
 		{"containerd reads its configuration, or complains", []string{"containerd"}, func(ctx context.Context, s *Scene) string {
+			s.put(ctx, scratch+"/bad.toml", 0o644, "nonsense\n")
 			dump := func(file string) []string { return []string{"containerd", "--config", file, "config", "dump"} }
-			return s.ends(ctx, dump("/etc/containerd/config.toml"), dump(scratch+"/none.toml"))
-		}, "done, exit 1"},
+			return s.ends(ctx, dump("/etc/containerd/config.toml"), dump(scratch+"/bad.toml"), dump(scratch+"/none.toml"))
+		}, "done, exit 1, done"},
 		{"a kubelet, a controller-manager and a scheduler are healthy", nil, func(ctx context.Context, s *Scene) string {
 			return seen(errors.Join(kube.KubeletHealthz(ctx, s.Host), kube.ControllerManagerHealthz(ctx, s.Host), kube.SchedulerHealthz(ctx, s.Host)))
 		}, "done"},
@@ -309,12 +310,10 @@ func Balancer() []Claim {
 			return s.ends(ctx, check("/etc/haproxy/haproxy.cfg"), check(scratch+"/bad.cfg"), check(scratch+"/none.cfg"))
 		}, "done, exit 1, exit 1"},
 		{"keepalived says whether it could work from a file", []string{"keepalived"}, func(ctx context.Context, s *Scene) string {
+			s.put(ctx, scratch+"/bad.conf", 0o644, "nonsense\n")
 			check := func(file string) []string { return []string{"keepalived", "--config-test", "--use-file", file} }
-			return s.ends(ctx, check("/etc/keepalived/keepalived.conf"), check(scratch+"/none.conf"))
-		}, "done, exit 1"},
-		{"HAProxy is reloaded in its place", []string{"systemctl reload-or-restart", "systemctl show --property ActiveState"}, func(ctx context.Context, s *Scene) string {
-			return s.ends(ctx, []string{"systemctl", "reload-or-restart", "haproxy.service"}) + ", " + s.answers(ctx, activeState("haproxy"), loadState("haproxy.service"))
-		}, "done, active, loaded"},
+			return s.ends(ctx, check("/etc/keepalived/keepalived.conf"), check(scratch+"/bad.conf"), check(scratch+"/none.conf"))
+		}, "done, exit 5, done"},
 		{"HAProxy says of each API server how it is", []string{"perl"}, func(ctx context.Context, s *Scene) string {
 			v, err := haproxy.Backend{Socket: templates.HAProxySocket, Name: templates.HAProxyBackend}.Look(ctx, s.Host)
 			var all []string
@@ -323,6 +322,9 @@ func Balancer() []Claim {
 			}
 			return strings.Join(all, ", ") + ", " + seen(err)
 		}, "cp-1 UP true L7OK 200, cp-2 UP true L7OK 200, cp-3 UP true L7OK 200, done"},
+		{"HAProxy is reloaded in its place", []string{"systemctl reload-or-restart", "systemctl show --property ActiveState"}, func(ctx context.Context, s *Scene) string {
+			return s.ends(ctx, []string{"systemctl", "reload-or-restart", "haproxy.service"}) + ", " + s.answers(ctx, activeState("haproxy"), loadState("haproxy.service"))
+		}, "done, active, loaded"},
 		{"an admin socket that is not there", []string{"perl"}, func(ctx context.Context, s *Scene) string {
 			_, err := haproxy.Backend{Socket: "/run/none.sock", Name: templates.HAProxyBackend}.Look(ctx, s.Host)
 			return seen(err)

@@ -136,5 +136,7 @@ func (s State) Compare(real State) (missing, more []string) {
 var beyond = regexp.MustCompile(strings.Join([]string{
 	`/etc/kubernetes/super-admin\.conf `, // kubeadm init's, which the installer does not use
 	`/etc/haproxy/errors/`,               // Debian's
-	`^object `,                           // kubeadm's, flannel's and the controllers' own
+	`/etc/keepalived/keepalived\.conf\.sample `,
+	`/etc/systemd/system/lab-`, // the lab's own
+	`^object `,                 // kubeadm's, flannel's and the controllers' own
 }, "|"))

@@ -96,20 +96,20 @@ func (h *Host) run(argv []string, stdin []byte) ([]byte, error) {
 			if !h.hasContainerd() {
 				return nil, h.failure(argv, 127, "not found")
 			}
-			if len(h.Files[argv[2]].Content) == 0 {
-				return nil, h.failure(argv, 1, "no configuration")
+			if f, ok := h.Files[argv[2]]; ok && !strings.Contains(string(f.Content), "version = ") {
+				return nil, h.failure(argv, 1, "failed to unmarshal TOML")
 			}
-			return nil, nil
+			return nil, nil // also without a file
 		}
 	case "keepalived":
 		if len(argv) == 4 && slices.Equal(argv[1:3], []string{"--config-test", "--use-file"}) {
 			if h.Packages["keepalived"] != installed {
 				return nil, h.failure(argv, 127, "not found")
 			}
-			if _, ok := h.Files[argv[3]]; !ok {
-				return nil, h.failure(argv, 1, "cannot open "+argv[3])
+			if f, ok := h.Files[argv[3]]; ok && !strings.Contains(string(f.Content), "vrrp_instance ") {
+				return nil, h.failure(argv, 5, "Unknown keyword")
 			}
-			return nil, nil
+			return nil, nil // also without a file
 		}
 	case "rm":
 		for _, p := range argv[2:] {
