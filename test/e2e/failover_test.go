@@ -7,7 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ha-install/ha-install/test/probe"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/ha-install/ha-install/provision/probe"
 )
 
 // gapLimit is the longest time without an acknowledged write that losing a
@@ -19,9 +21,13 @@ type probes []*probe.Probe
 
 func startProbes(t *testing.T, kubeconfig string) probes {
 	t.Helper()
+	endpoint, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+	if err != nil {
+		t.Fatal(err)
+	}
 	var ps probes
 	for _, kind := range []probe.Kind{probe.NewConnection, probe.LongLived} {
-		p, err := probe.Start(context.Background(), probe.Config{Kubeconfig: kubeconfig, Rate: 20, Kind: kind})
+		p, err := probe.Start(context.Background(), probe.Config{REST: endpoint, Rate: 20, Kind: kind})
 		if err != nil {
 			t.Fatal(err)
 		}

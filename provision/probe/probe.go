@@ -1,7 +1,7 @@
-// Package probe writes a counter through a cluster's endpoint while a test
-// breaks things, and says afterwards what its clients would have suffered:
-// which writes failed and why, how long none came through, and whether a write
-// that the API had acknowledged is gone.
+// Package probe writes a counter through a cluster's endpoint while something
+// breaks, and says afterwards what clients have suffered: which requests failed
+// and why, how long no write came through, and whether a write that the API had
+// acknowledged is gone.
 package probe
 
 import (
@@ -17,6 +17,7 @@ import (
 	utilrand "k8s.io/apimachinery/pkg/util/rand"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
 )
 
 // Kind says how the probe reaches the endpoint.
@@ -33,11 +34,14 @@ const (
 
 // Config says what to write, how often and where.
 type Config struct {
-	Kubeconfig string        // path; its server is the endpoint under test
-	Rate       int           // writes a second; default 20
-	Kind       Kind          // default NewConnection
-	Timeout    time.Duration // of one write, connecting included; default 1 s
-	Namespace  string        // default "default"
+	// REST is the endpoint under test, with credentials and, in Dial, the way
+	// there (nil: from this machine).
+	REST      *rest.Config
+	Rate      int           // writes a second, and as many reads; default 20
+	Kind      Kind          // default NewConnection
+	Timeout   time.Duration // of one request, connecting included; default 1 s
+	Namespace string        // default "default"
+	Reads     bool          // read the newest acknowledged write, too
 }
 
 // runLabel marks the objects of one probe.
@@ -49,7 +53,8 @@ type Probe struct {
 	client kubernetes.Interface
 	run    string
 	cancel context.CancelFunc
-	done   chan struct{}
+	loops  sync.WaitGroup
+	done   chan struct{} // closed when nothing is under way any more
 
 	mu      sync.Mutex
 	record  record
@@ -71,7 +76,14 @@ func Start(ctx context.Context, config Config) (*Probe, error) {
 		done: make(chan struct{}), changed: make(chan struct{}),
 		record: record{started: time.Now()},
 	}
-	go p.loop(ctx)
+	p.loops.Go(func() { p.loop(ctx, p.write) })
+	if config.Reads {
+		p.loops.Go(func() { p.loop(ctx, p.read) })
+	}
+	go func() {
+		p.loops.Wait()
+		close(p.done)
+	}()
 	return p, nil
 }
 
@@ -91,8 +103,8 @@ func withDefaults(c Config) Config {
 	return c
 }
 
-func (p *Probe) loop(ctx context.Context) {
-	defer close(p.done)
+// loop makes one request at each tick, and the next one when that has ended.
+func (p *Probe) loop(ctx context.Context, request func(context.Context, int)) {
 	tick := time.NewTicker(time.Second / time.Duration(p.config.Rate))
 	defer tick.Stop()
 	for n := 1; ; n++ {
@@ -101,8 +113,8 @@ func (p *Probe) loop(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		// Not a child of ctx: Stop must not make a failure of the last write.
-		p.write(context.WithoutCancel(ctx), n)
+		// Not a child of ctx: Stop must not make a failure of the last request.
+		request(context.WithoutCancel(ctx), n)
 	}
 }
 
@@ -127,7 +139,7 @@ func (p *Probe) write(ctx context.Context, n int) {
 func (p *Probe) create(ctx context.Context, n int) (version uint64, err error) {
 	object := &corev1.ConfigMap{
 		ObjectMeta: metav1.ObjectMeta{
-			Name:   fmt.Sprintf("ha-probe-%s-%06d", p.run, n),
+			Name:   p.name(n),
 			Labels: map[string]string{runLabel: p.run},
 		},
 		Data: map[string]string{"counter": strconv.Itoa(n)},
@@ -179,6 +191,13 @@ func (p *Probe) lastFailure() error {
 		return p.record.failures[n-1]
 	}
 	return errors.New("none")
+}
+
+// Abandon ends the requests, and leaves what was written where it is. After a
+// Stop it does nothing.
+func (p *Probe) Abandon() {
+	p.cancel()
+	<-p.done
 }
 
 // Stop ends the writing, reads everything back through the endpoint, removes

@@ -6,7 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -14,8 +14,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/tools/clientcmd"
-	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+	"k8s.io/client-go/rest"
 )
 
 // fakeAPI keeps ConfigMaps and misbehaves when told. Requests that it does not
@@ -32,6 +31,9 @@ type fakeAPI struct {
 	behave func(n int) behaviour
 	writes int
 	lists  int
+	gets   int
+	// hangGets are the reads that get no answer.
+	hangGets []int
 	// failLists makes the first lists answer 503.
 	failLists int
 	deleted   bool
@@ -63,21 +65,17 @@ func newFakeAPI(t *testing.T, behave func(n int) behaviour) *fakeAPI {
 	return f
 }
 
-func (f *fakeAPI) kubeconfig() string {
-	config := clientcmdapi.NewConfig()
-	config.Clusters["c"] = &clientcmdapi.Cluster{Server: f.server.URL, CertificateAuthorityData: pemOf(f.server)}
-	config.AuthInfos["u"] = &clientcmdapi.AuthInfo{Token: "token"}
-	config.Contexts["x"] = &clientcmdapi.Context{Cluster: "c", AuthInfo: "u"}
-	config.CurrentContext = "x"
-	path := filepath.Join(f.t.TempDir(), "kubeconfig")
-	if err := clientcmd.WriteToFile(*config, path); err != nil {
-		f.t.Fatal(err)
-	}
-	return path
+func (f *fakeAPI) rest() *rest.Config {
+	return &rest.Config{Host: f.server.URL, BearerToken: "token", TLSClientConfig: rest.TLSClientConfig{CAData: pemOf(f.server)}}
 }
 
 func (f *fakeAPI) serve(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path != "/api/v1/namespaces/default/configmaps" || r.Header.Get("Authorization") != "Bearer token" {
+	const collection = "/api/v1/namespaces/default/configmaps"
+	if name, one := strings.CutPrefix(r.URL.Path, collection+"/"); one && r.Method == http.MethodGet {
+		f.get(w, r, name)
+		return
+	}
+	if r.URL.Path != collection || r.Header.Get("Authorization") != "Bearer token" {
 		f.t.Errorf("unexpected request: %s %s", r.Method, r.URL)
 		w.WriteHeader(http.StatusNotFound)
 		return
@@ -128,6 +126,27 @@ func (f *fakeAPI) create(w http.ResponseWriter, r *http.Request) {
 		f.objects[object.Name] = object
 	}
 	answer(w, http.StatusCreated, object)
+}
+
+func (f *fakeAPI) get(w http.ResponseWriter, r *http.Request, name string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.gets++
+	object, found := f.objects[name]
+	if slices.Contains(f.hangGets, f.gets) {
+		f.mu.Unlock()
+		select {
+		case <-r.Context().Done():
+		case <-time.After(5 * time.Second):
+		}
+		f.mu.Lock()
+		return
+	}
+	if !found {
+		answer(w, http.StatusNotFound, metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusFailure, Reason: metav1.StatusReasonNotFound, Code: 404, Message: "not found"})
+		return
+	}
+	answer(w, http.StatusOK, object)
 }
 
 func (f *fakeAPI) list(w http.ResponseWriter, r *http.Request) {

@@ -12,7 +12,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
-	"github.com/ha-install/ha-install/test/probe"
+	"github.com/ha-install/ha-install/provision/probe"
 )
 
 func pemOf(s *httptest.Server) []byte {
@@ -34,7 +34,7 @@ func at(b behaviour, writes ...int) func(int) behaviour {
 // observe runs a probe until so many writes are acknowledged.
 func observe(t *testing.T, api *fakeAPI, kind probe.Kind, acknowledged int) probe.Report {
 	t.Helper()
-	p, err := probe.Start(t.Context(), probe.Config{Kubeconfig: api.kubeconfig(), Kind: kind, Rate: 200, Timeout: 200 * time.Millisecond})
+	p, err := probe.Start(t.Context(), probe.Config{REST: api.rest(), Kind: kind, Rate: 200, Timeout: 200 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +124,7 @@ func TestReadingBackIsTriedUntilTheEndpointAnswers(t *testing.T) {
 func TestWithoutAnyAnswerTheReportIsNotAVerdict(t *testing.T) {
 	api := newFakeAPI(t, always(unavailable))
 	api.failLists = 1000
-	p, err := probe.Start(t.Context(), probe.Config{Kubeconfig: api.kubeconfig(), Rate: 100})
+	p, err := probe.Start(t.Context(), probe.Config{REST: api.rest(), Rate: 100})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,11 +145,70 @@ func TestWithoutAnyAnswerTheReportIsNotAVerdict(t *testing.T) {
 func TestABadConfigurationIsRefused(t *testing.T) {
 	api := newFakeAPI(t, always(store))
 	for what, config := range map[string]probe.Config{
-		"no such kubeconfig": {Kubeconfig: "/nonexistent"},
-		"no such kind":       {Kubeconfig: api.kubeconfig(), Kind: "carrier pigeon"},
+		"no endpoint":  {},
+		"no such kind": {REST: api.rest(), Kind: "carrier pigeon"},
 	} {
 		if _, err := probe.Start(t.Context(), config); err == nil {
 			t.Errorf("%s: Start worked", what)
 		}
+	}
+}
+
+// reading runs a probe that reads, too, until so many writes are acknowledged.
+func reading(t *testing.T, api *fakeAPI, acknowledged int) probe.Report {
+	t.Helper()
+	p, err := probe.Start(t.Context(), probe.Config{REST: api.rest(), Kind: probe.LongLived, Rate: 100, Timeout: 200 * time.Millisecond, Reads: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := p.AwaitWrites(ctx, acknowledged); err != nil {
+		t.Fatal(err)
+	}
+	report, err := p.Stop(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return report
+}
+
+func TestReadsThatHangAreAnOutageOfReadsAlone(t *testing.T) {
+	api := newFakeAPI(t, always(store))
+	api.hangGets = []int{4, 5}
+	r := reading(t, api, 80)
+	if r.Reads.Failures != 2 || r.Reads.Stale != 0 || !errors.Is(r.Reads.First, context.DeadlineExceeded) {
+		t.Errorf("reads %+v, want two timeouts", r.Reads)
+	}
+	if r.Reads.LongestOutage < 400*time.Millisecond || r.Reads.LongestOutage > 2*time.Second {
+		t.Errorf("outage %s, want two timeouts of 200 ms and a little more", r.Reads.LongestOutage)
+	}
+	if len(r.Failures) != 0 {
+		t.Errorf("failed writes: %v", r.Failures)
+	}
+}
+
+func TestAReadThatDoesNotFindWhatWasAcknowledgedIsStale(t *testing.T) {
+	if r := reading(t, newFakeAPI(t, always(forget)), 40); r.Reads.Stale == 0 || r.Reads.Stale != r.Reads.Attempts {
+		t.Errorf("reads %+v, want all of them stale", r.Reads)
+	}
+}
+
+func TestEveryRequestIsKeptForTheChart(t *testing.T) {
+	r := reading(t, newFakeAPI(t, at(unavailable, 3)), 40)
+	writes, failed := 0, 0
+	for _, s := range r.Samples {
+		if s.At.IsZero() || s.Took <= 0 {
+			t.Fatalf("sample %+v", s)
+		}
+		if !s.Read {
+			writes++
+		}
+		if s.Failed {
+			failed++
+		}
+	}
+	if writes != r.Attempts || len(r.Samples)-writes != r.Reads.Attempts || failed != 1 || r.Unsampled != 0 {
+		t.Errorf("%d samples, %d of writes, %d failed; want one for each of %d writes and %d reads, one failed", len(r.Samples), writes, failed, r.Attempts, r.Reads.Attempts)
 	}
 }

@@ -1,19 +1,19 @@
 package probe
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 )
 
 func newClient(config Config) (kubernetes.Interface, error) {
-	rc, err := clientcmd.BuildConfigFromFlags("", config.Kubeconfig)
-	if err != nil {
-		return nil, fmt.Errorf("read kubeconfig: %w", err)
+	if config.REST == nil {
+		return nil, errors.New("no endpoint is given")
 	}
+	rc := rest.CopyConfig(config.REST)
 	rc.QPS = -1 // the probe keeps its own rate
 	rc.UserAgent = "ha-install-probe"
 	switch config.Kind {
@@ -35,9 +35,9 @@ func newClient(config Config) (kubernetes.Interface, error) {
 func newConnectionClient(rc *rest.Config) (kubernetes.Interface, error) {
 	tls, err := rest.TLSConfigFor(rc)
 	if err != nil {
-		return nil, fmt.Errorf("read the kubeconfig's certificates: %w", err)
+		return nil, fmt.Errorf("read its certificates: %w", err)
 	}
-	transport, err := rest.HTTPWrappersForConfig(rc, &http.Transport{TLSClientConfig: tls, DisableKeepAlives: true})
+	transport, err := rest.HTTPWrappersForConfig(rc, &http.Transport{DialContext: rc.Dial, TLSClientConfig: tls, DisableKeepAlives: true})
 	if err != nil {
 		return nil, fmt.Errorf("make a client: %w", err)
 	}

@@ -10,7 +10,7 @@ import (
 )
 
 // readBack returns the numbers that the API holds, asking until it answers or
-// the context ends: a test may stop the probe while the endpoint is coming back.
+// the context ends: whoever breaks things may stop the probe while the endpoint is coming back.
 func (p *Probe) readBack(ctx context.Context) (map[int]bool, error) {
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()

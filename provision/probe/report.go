@@ -20,10 +20,70 @@ type record struct {
 	attempts     int
 	acknowledged []attempt
 	failures     []Failure
+	reads        Reads
+	readFailed   time.Time // when the first of the failures in a row was sent; zero: the last one worked
+	samples      []Sample
+	unsampled    int
+}
+
+// mostSamples bounds what is kept for a chart: half an hour of twenty writes
+// and as many reads a second.
+const mostSamples = 72_000
+
+// Sample is one request, for a chart.
+type Sample struct {
+	At     time.Time // when it was sent
+	Took   time.Duration
+	Read   bool
+	Failed bool
+}
+
+func (r *record) sample(s Sample) {
+	if len(r.samples) == mostSamples {
+		r.unsampled++
+		return
+	}
+	r.samples = append(r.samples, s)
+}
+
+// Reads are what became of the reads of the newest acknowledged write.
+type Reads struct {
+	Attempts int
+	Failures int
+	// LongestOutage is the longest time from the sending of a read that failed
+	// to the next answer, or to the end.
+	LongestOutage time.Duration
+	// Stale are the reads that did not find a write that was acknowledged
+	// before they were sent: 404, or another content.
+	Stale int
+	First error // of the failures
+}
+
+func (r *record) addRead(s Sample, err error, stale bool) {
+	r.sample(s)
+	r.reads.Attempts++
+	if stale {
+		r.reads.Stale++
+	}
+	ended := s.At.Add(s.Took)
+	switch {
+	case err != nil:
+		r.reads.Failures++
+		if r.reads.First == nil {
+			r.reads.First = err
+		}
+		if r.readFailed.IsZero() {
+			r.readFailed = s.At
+		}
+	case !r.readFailed.IsZero():
+		r.reads.LongestOutage = max(r.reads.LongestOutage, ended.Sub(r.readFailed))
+		r.readFailed = time.Time{}
+	}
 }
 
 func (r *record) add(a attempt) {
 	r.attempts++
+	r.sample(Sample{At: a.began, Took: a.ended.Sub(a.began), Failed: a.err != nil})
 	if a.err != nil {
 		r.failures = append(r.failures, Failure{Number: a.number, At: a.began, Took: a.ended.Sub(a.began), Err: a.err})
 		return
@@ -65,6 +125,11 @@ type Report struct {
 	Backwards []int
 	// Verified says that Lost was found out by reading everything back.
 	Verified bool
+	Reads    Reads
+	// Samples are the requests in the order in which they ended; Unsampled is
+	// how many more there were than are kept.
+	Samples   []Sample
+	Unsampled int
 }
 
 // report sums the record up; it is called when no write is under way.
@@ -72,6 +137,10 @@ func (r *record) report(kind Kind, ended time.Time) Report {
 	out := Report{
 		Kind: kind, Duration: ended.Sub(r.started), Attempts: r.attempts,
 		Acknowledged: len(r.acknowledged), Failures: r.failures,
+		Reads: r.reads, Samples: r.samples, Unsampled: r.unsampled,
+	}
+	if !r.readFailed.IsZero() {
+		out.Reads.LongestOutage = max(out.Reads.LongestOutage, ended.Sub(r.readFailed))
 	}
 	last, version := r.started, uint64(0)
 	gap := func(until time.Time) {
@@ -102,7 +171,7 @@ func (r *Report) judge(acknowledged []attempt, present map[int]bool) {
 	}
 }
 
-// String is the report for a test's log: the numbers, then every failure.
+// String is the report for a log: the numbers, then every failure.
 func (r Report) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "probe with %s: %d of %d writes acknowledged in %s, %d failed; longest gap %s (from %s), slowest write %s; ",
@@ -118,6 +187,12 @@ func (r Report) String() string {
 	}
 	if len(r.Backwards) > 0 {
 		fmt.Fprintf(&b, "; the API WENT BACK IN TIME at writes %v", r.Backwards)
+	}
+	if r.Reads.Attempts > 0 {
+		fmt.Fprintf(&b, "; %d of %d reads failed, longest outage %s", r.Reads.Failures, r.Reads.Attempts, r.Reads.LongestOutage.Round(time.Millisecond))
+	}
+	if r.Reads.Stale > 0 {
+		fmt.Fprintf(&b, "; %d READS DID NOT FIND an acknowledged write", r.Reads.Stale)
 	}
 	for _, f := range r.Failures {
 		fmt.Fprintf(&b, "\n  %s", f.Error())
