@@ -29,6 +29,7 @@ const (
 	exitNoQuorum    = 11
 	exitSplit       = 12
 	exitUnknown     = 13
+	exitDrill       = 14
 	exitUsage       = 64
 	exitInterrupted = 130
 )
@@ -48,6 +49,7 @@ const exitCodeHelp = `Exit codes:
   11   no quorum
   12   the members disagree about what the cluster is (SPLIT)
   13   quorum could not be proven (UNKNOWN)
+  14   drill: a scenario did not pass
   64   the command line is wrong
   130  interrupted, or stopped at a safe point`
 
@@ -134,6 +136,8 @@ func exitCode(err error) int {
 		return exitChanges
 	case errors.As(err, &moved):
 		return exitMoved
+	case errors.Is(err, errDrill):
+		return exitDrill
 	case errors.Is(err, context.Canceled), errors.As(err, &stopped):
 		return exitInterrupted
 	default:

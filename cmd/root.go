@@ -89,7 +89,7 @@ quorum before and after every step.
 		SuggestionsMinimumDistance: 2,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
-	root.AddCommand(newInit(), newValidate(), newSchema(), newPreflight(), newPlan(), newApply(), newStatus(), newHistory(), newKubeconfig(), newReset(), newBundle())
+	root.AddCommand(newInit(), newValidate(), newSchema(), newPreflight(), newPlan(), newApply(), newStatus(), newHistory(), newKubeconfig(), newDrill(), newReset(), newBundle())
 	group(root)
 	return root
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/ha-install/ha-install/inventory"
 	"github.com/ha-install/ha-install/provision/bundle"
+	"github.com/ha-install/ha-install/provision/drill"
 	"github.com/ha-install/ha-install/provision/kube"
 	"github.com/ha-install/ha-install/provision/phase"
 	"github.com/ha-install/ha-install/provision/pki"
@@ -130,6 +131,13 @@ func newWorld(t testing.TB, c *inventory.Cluster) *sim.World {
 	teachJournals(w)
 	w.StepScript(finishScript, func(h *sim.Host, _ []string) []func() error { return []func() error{h.StartKubelet, h.Mark} })
 	w.StepScript(swapScript, func(h *sim.Host, args []string) []func() error { return h.Swap(args[0], args[1]) })
+	w.Script(drill.StartCommand("")[2], func(h *sim.Host, args []string) ([]byte, error) { return nil, h.Strike(args[5:], drill.MostTime) })
+	w.Script(drill.EndCommand()[2], func(h *sim.Host, _ []string) ([]byte, error) {
+		if h.Mend() {
+			return []byte(drill.Held + "\n"), nil
+		}
+		return nil, nil
+	})
 	w.Script(endEtcdScript, func(*sim.Host, []string) ([]byte, error) { return nil, nil }) // it answers by itself, later
 	w.Script(glanceScript, func(h *sim.Host, args []string) ([]byte, error) { return h.Glance(args), nil })
 	w.Script(etcdCommandScript, func(h *sim.Host, _ []string) ([]byte, error) { return h.EtcdCommand(), nil })

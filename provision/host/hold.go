@@ -24,7 +24,6 @@ var (
 )
 
 const (
-	defaultLockDir = "/var/lib/ha-install/lock"
 	// retake is how often a lost session is made anew.
 	retake = time.Second
 	// relock bounds the making of a session, the answer included.

@@ -24,6 +24,10 @@ type Locker interface {
 // "<ID>.jsonl" for each of the last fifty.
 const JournalDir = "/var/lib/ha-install/journal"
 
+// LockDir is where a host keeps its lock. The first word of the file "holder" in
+// it is the process that holds the host for its operator.
+const LockDir = "/var/lib/ha-install/lock"
+
 // Lock is a host that is held.
 type Lock interface {
 	// Epoch is the host's when the lock was taken; "0" for none.

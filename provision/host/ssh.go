@@ -44,7 +44,7 @@ var errClosed = errors.New("the host is closed")
 // are *HostKeyError, *AuthError, *UnreachableError, *SudoError, or about the
 // configuration.
 func Dial(ctx context.Context, cfg Config) (*SSH, error) {
-	h := &SSH{cfg: cfg.withDefaults(), stepsDir: defaultStepsDir, lockDir: defaultLockDir, journalDir: JournalDir, lockExpiry: LockExpiry}
+	h := &SSH{cfg: cfg.withDefaults(), stepsDir: defaultStepsDir, lockDir: LockDir, journalDir: JournalDir, lockExpiry: LockExpiry}
 	l, err := h.link(ctx)
 	if err != nil {
 		return nil, err

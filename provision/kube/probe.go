@@ -10,7 +10,6 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -30,7 +29,7 @@ const (
 func (c *Client) ProbeDataPath(ctx context.Context, image, domain string, say func(string)) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, probeBudget)
 	defer cancel()
-	if err := c.removeProbe(ctx); err != nil { // of a run that was killed
+	if err := c.RemoveNamespace(ctx, probeNamespace); err != nil { // of a run that was killed
 		return err
 	}
 	defer func() {
@@ -58,17 +57,6 @@ func (c *Client) ProbeDataPath(ctx context.Context, image, domain string, say fu
 		}
 	}
 	return c.awaitAskers(ctx, len(pods))
-}
-
-func (c *Client) removeProbe(ctx context.Context) error {
-	err := c.CoreV1().Namespaces().Delete(ctx, probeNamespace, metav1.DeleteOptions{})
-	if err != nil && !apierrors.IsNotFound(err) {
-		return err
-	}
-	return wait.PollUntilContextCancel(ctx, probePoll, true, func(ctx context.Context) (bool, error) {
-		_, err := c.CoreV1().Namespaces().Get(ctx, probeNamespace, metav1.GetOptions{})
-		return apierrors.IsNotFound(err), nil
-	})
 }
 
 // startProbe makes the namespace, the Service and the serving DaemonSet, and

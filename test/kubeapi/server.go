@@ -271,6 +271,12 @@ func (s *Server) rest(w http.ResponseWriter, r *http.Request, at key) bool {
 		return true
 	case r.Method == http.MethodPost:
 		return s.create(w, at, body)
+	case r.Method == http.MethodDelete && at.name == "":
+		for _, o := range s.list(r, at)["items"].([]Object) {
+			s.delete(key{at.resource, at.namespace, field(o, "metadata.name")})
+		}
+		reply(w, http.StatusOK, Object{"kind": "Status", "apiVersion": "v1", "status": "Success"})
+		return true
 	case old == nil && r.Method != http.MethodPatch:
 		status(w, http.StatusNotFound, "NotFound", fmt.Sprintf("%s %q not found", at.resource, at.name))
 		return false

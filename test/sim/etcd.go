@@ -122,7 +122,7 @@ func (h *Host) serving() *member {
 	m, data := h.listed(), h.Files[etcdDir+"/member/id"]
 	_, manifest := h.Files[etcdManifest]
 	runs := h.orphans || manifest && h.active("kubelet.service")
-	if m == nil || !runs || h.off || h.Mute || time.Now().Before(h.etcdBack) || string(data.Content) != fmt.Sprint(m.id) {
+	if m == nil || !runs || h.off || h.Mute || h.hit("etcd") || time.Now().Before(h.etcdBack) || string(data.Content) != fmt.Sprint(m.id) {
 		return nil
 	}
 	return m

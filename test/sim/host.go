@@ -86,6 +86,7 @@ type Host struct {
 	// unfollowed are steps whose next look is answered with a lost connection.
 	unfollowed map[string]bool
 
+	failing       *failure  // what a drill has done to it; nil for nothing
 	orphans       bool      // its containers run without their kubelet
 	etcdRuns      string    // the manifest that etcd was started from
 	etcdBack      time.Time // until then it does not serve

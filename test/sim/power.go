@@ -14,6 +14,7 @@ func (h *Host) powerOff() {
 	h.off = true
 	h.steps = map[string]*step{}
 	h.orphans = false
+	h.failing = nil
 	h.unheard = true
 	for _, u := range h.Units {
 		u.Active, u.Runs = false, ""

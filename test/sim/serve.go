@@ -47,7 +47,7 @@ func (h *Host) service(port string) *bufconn.Listener {
 	case "10259":
 		return h.component("kube-scheduler")
 	case "10248":
-		if h.active("kubelet.service") && !h.off {
+		if h.active("kubelet.service") && !h.off && !h.hit("kubelet") {
 			return h.server("kubelet", func(p *bufconn.Listener) {
 				h.serveHTTP(p, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") }), nil)
 			})
@@ -58,7 +58,7 @@ func (h *Host) service(port string) *bufconn.Listener {
 
 // component is a controller-manager's or scheduler's own health port.
 func (h *Host) component(name string) *bufconn.Listener {
-	if _, manifest := h.Files["/etc/kubernetes/manifests/"+name+".yaml"]; !manifest {
+	if _, manifest := h.Files["/etc/kubernetes/manifests/"+name+".yaml"]; !manifest || h.hit(name) {
 		return nil
 	}
 	return h.server(name, func(p *bufconn.Listener) {
@@ -82,7 +82,7 @@ func (h *Host) server(name string, start func(*bufconn.Listener)) *bufconn.Liste
 func (h *Host) apiUp() bool {
 	_, manifest := h.Files["/etc/kubernetes/manifests/kube-apiserver.yaml"]
 	m := h.serving()
-	return manifest && m != nil && !m.learner && h.leader() != nil
+	return manifest && m != nil && !m.learner && h.leader() != nil && !h.hit("kube-apiserver")
 }
 
 func (h *Host) newEtcd(p *bufconn.Listener) {

@@ -66,6 +66,10 @@ func (s *State) World(t testing.TB, c *inventory.Cluster) *World {
 		if h.off {
 			h.boot()
 		}
+		if f := h.failing; f != nil { // whoever held the host is gone
+			f.by = nil
+			w.going.Go(func() { h.hold(f) })
+		}
 		for _, s := range h.steps {
 			w.going.Go(func() { h.proceed(s) })
 		}
@@ -86,6 +90,11 @@ func (h *Host) take(from *Host) {
 	h.DpkgLocked = from.DpkgLocked
 	h.StepFails, h.KubeletDies, h.ReadOnly, h.Mute, h.Behind = from.StepFails, from.KubeletDies, from.ReadOnly, from.Mute, from.Behind
 	h.off, h.boots, h.orphans, h.etcdRuns, h.unheard = from.off, from.boots, from.orphans, from.etcdRuns, from.unheard
+	h.isolated, h.isolatedUntil = from.isolated, from.isolatedUntil
+	if from.failing != nil {
+		now := *from.failing
+		h.failing = &now
+	}
 	h.Units = map[string]*Unit{}
 	for name, u := range from.Units {
 		now := *u

@@ -1,0 +1,78 @@
+package cmd
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/ha-install/ha-install/provision/drill"
+	"github.com/ha-install/ha-install/provision/units"
+)
+
+// renderDrill shows what a drill has shown: a row for each scenario, then what
+// mitigated it, then the verdict.
+func renderDrill(out io.Writer, r drill.Report) error {
+	fmt.Fprintln(out)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "SCENARIO\tHOST\tFAILED WRITES\tFAILED READS\tWRITE GAP\tMOVED\tTAKEN OVER\tWHOLE AGAIN\tLOST\tVERDICT")
+	for _, s := range r.Scenarios {
+		fmt.Fprintln(w, strings.Join(drillRow(s), "\t"))
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	fmt.Fprintln(out, `
+(failures and gaps: of the client with new connections / of the long-lived one;
+ moved: when the last request failed before the repair; taken over: etcd, leases;
+ whole again: counted from the repair; lost: acknowledged writes)`)
+	for _, s := range r.Scenarios {
+		fmt.Fprintf(out, "\n%s: %s", s.Scenario, s.Fails)
+		if s.Host != "" {
+			fmt.Fprintf(out, " (%s: %s)", s.Host, s.Why)
+		}
+		fmt.Fprintf(out, "\n  mitigated by: %s\n", s.Mitigates)
+		for _, t := range s.Takeovers {
+			fmt.Fprintf(out, "  %s\n", takeover(t))
+		}
+		for _, reason := range s.Reasons {
+			fmt.Fprintf(out, "  %s: %s\n", strings.ToLower(string(s.Verdict)), reason)
+		}
+	}
+	_, err := fmt.Fprintf(out, "\n%s  (%s)\n", r.Verdict, short(units.Seconds(r.Ended.Sub(r.Began))))
+	return err
+}
+
+func drillRow(s drill.Result) []string {
+	if s.Verdict == drill.LeftOut {
+		return []string{s.Scenario, "-", "-", "-", "-", "-", "-", "-", "-", string(s.Verdict)}
+	}
+	var writes, reads, gaps []string
+	for _, c := range s.Clients {
+		writes = append(writes, fmt.Sprintf("%d", c.FailedWrites))
+		reads = append(reads, fmt.Sprintf("%d", c.FailedReads))
+		gaps = append(gaps, drillTime(c.WriteGap))
+	}
+	taken := "-"
+	if last, all := s.TakenOver(); len(s.Takeovers) > 0 {
+		if taken = drillTime(last); !all {
+			taken = "no"
+		}
+	}
+	moved := "-"
+	if s.Moved > 0 {
+		moved = drillTime(s.Moved)
+	}
+	return []string{s.Scenario, s.Host, strings.Join(writes, " / "), strings.Join(reads, " / "), strings.Join(gaps, " / "),
+		moved, taken, drillTime(s.Recovered), fmt.Sprint(s.Lost()), string(s.Verdict)}
+}
+
+func takeover(t drill.Takeover) string {
+	if t.To == "" {
+		return fmt.Sprintf("%s: nobody took over from %s", t.What, t.From)
+	}
+	return fmt.Sprintf("%s: %s took over from %s after %s", t.What, t.To, t.From, drillTime(t.After))
+}
+
+// drillTime reads "0.31 s": below a minute hundredths count.
+func drillTime(s units.Seconds) string { return fmt.Sprintf("%.2f s", s.Duration().Seconds()) }
