@@ -39,7 +39,7 @@ const exitCodeHelp = `Exit codes:
   1    another error
   2    plan: there is something to do; apply: it was not agreed to
   3    the inventory, or what would be made of it, is not valid, or contradicts the running cluster
-  4    preflight found errors; nothing was changed
+  4    preflight found errors and nothing was changed, or an external balancer is not fit and no host has joined through it
   5    a host cannot be reached, or is not who it should be
   6    a command on a host (kubeadm, ...) ended with an error
   7    another operation holds the cluster; nothing was changed
@@ -110,6 +110,7 @@ func exitCode(err error) int {
 		unled       *provision.UnledError
 		moved       *provision.MovedError
 		stopped     *phase.StoppedError
+		balancer    *provision.BalancerError
 	)
 	switch {
 	case errors.As(err, &usage):
@@ -120,7 +121,7 @@ func exitCode(err error) int {
 		return exitFenced
 	case errors.As(err, &bad), errors.As(err, &invalid), errors.As(err, &conflict):
 		return exitInvalid
-	case errors.As(err, &failure):
+	case errors.As(err, &failure), errors.As(err, &balancer):
 		return exitPreflight
 	case errors.As(err, &unreachable), connection(err):
 		return exitUnreachable

@@ -100,6 +100,9 @@ func (a *apply) stages() []phase.Stage {
 		stages = append(stages,
 			phase.Together(phase.One(a.initialise()), phase.AtOnce(a.joiners(), a.prepare)),
 			phase.One(a.establish(a.first)))
+		if a.external() {
+			stages = append(stages, phase.One(a.checkBalancer()))
+		}
 	} else {
 		stages = append(stages, phase.AtOnce(a.joiners(), a.prepare))
 	}

@@ -62,7 +62,7 @@ func (a *apply) initialise() phase.Phase {
 				ignores = append(ignores, resumeIgnores()...)
 			}
 			args = append(args, "--ignore-preflight-errors", strings.Join(ignores, ","))
-			return kube.Kubeadm(ctx, h, "init", sayIn(ctx), args...)
+			return a.withBalancer(ctx, kube.Kubeadm(ctx, h, "init", sayIn(ctx), args...))
 		},
 		Gate:        []phase.Check{a.columnRuns(ih), a.quorumWithin("init "+ih.Name, a.first)},
 		GateTimeout: joinGate,

@@ -9,6 +9,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"path"
 	"sort"
@@ -82,7 +83,7 @@ func (s *Site) clusterCA(ctx context.Context) (*x509.CertPool, error) {
 }
 
 // servingCertificates maps the fingerprint of each master's serving
-// certificate to the master's name.
+// certificate to the master's name; a master that has none yet is left out.
 func (s *Site) servingCertificates(ctx context.Context) (map[string]string, error) {
 	names := map[string]string{}
 	for _, ih := range s.connected(s.Cluster.ControlPlanes()) {
@@ -91,6 +92,9 @@ func (s *Site) servingCertificates(ctx context.Context) (map[string]string, erro
 			return nil, err
 		}
 		data, err := h.ReadFile(ctx, path.Join(kube.PKIDir, "apiserver.crt"))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", ih.Name, err)
 		}

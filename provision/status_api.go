@@ -238,8 +238,11 @@ func (a *asker) from(ctx context.Context, name string, d kube.Dialer) *Vantage {
 }
 
 // stagger pauses for a random moment; false when ctx ended first.
-func stagger(ctx context.Context) bool {
-	t := time.NewTimer(rand.N(30 * time.Millisecond))
+func stagger(ctx context.Context) bool { return pause(ctx, rand.N(30*time.Millisecond)) }
+
+// pause waits; false when ctx ended first.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-ctx.Done():

@@ -239,6 +239,9 @@ func (a *apply) agree() phase.Phase {
 	}}
 	if _, bare := a.divide(a.Cluster.Nodes()); len(bare) > 0 {
 		p.Gate = append(p.Gate, a.ledBeforeJoin())
+		if a.external() {
+			p.Gate = append(p.Gate, a.balancerFit())
+		}
 	}
 	return p
 }

@@ -1,6 +1,8 @@
 package preflight
 
 import (
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"net/netip"
 	"slices"
 	"strings"
@@ -108,6 +110,7 @@ func TestHostGatewaysNeedOneLink(t *testing.T) {
 
 func TestDecideEndpoint(t *testing.T) {
 	vipAddr := netip.MustParseAddrPort("10.0.0.10:6443")
+	stale := &x509.Certificate{Subject: pkix.Name{CommonName: "kube-apiserver"}, Issuer: pkix.Name{CommonName: "old"}}
 	rows := []struct {
 		name   string
 		change func(c *inventory.Cluster, f map[string]*Facts)
@@ -138,6 +141,7 @@ func TestDecideEndpoint(t *testing.T) {
 		{"somebody answers although no master holds the VIP", func(c *inventory.Cluster, _ map[string]*Facts) { onMasters(c) }, connected, "Endpoint error"},
 		{"an external balancer answers", external, connected, ""},
 		{"an external balancer is silent", external, silent, "Endpoint warning"},
+		{"an external balancer leads to a stale backend before the cluster exists", external, connected, "Endpoint error"},
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
@@ -149,7 +153,11 @@ func TestDecideEndpoint(t *testing.T) {
 			if row.change != nil {
 				row.change(c, facts)
 			}
-			got := decideEndpoint(c, subjects(c, &Options{}, facts), []dial{{from: "cp-1", address: vipAddr, answer: row.answer}})
+			d := dial{from: "cp-1", address: vipAddr, answer: row.answer}
+			if strings.Contains(row.name, "stale") {
+				d.presented = stale
+			}
+			got := decideEndpoint(c, subjects(c, &Options{}, facts), []dial{d})
 			if p := problems(got); p != row.want {
 				t.Errorf("found %q, wanted %q\n%+v", p, row.want, got)
 			}

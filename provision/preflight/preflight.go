@@ -61,7 +61,13 @@ func Run(ctx context.Context, c *inventory.Cluster, hosts map[string]host.Reader
 	var g errgroup.Group
 	g.Go(func() error { all, findings = gather(ctx, c, hosts, &opt); return nil })
 	g.Go(func() error { between = dialAll(ctx, hosts, pairs(c, reachable), dialTimeout); return nil })
-	g.Go(func() error { endpoint = dialAll(ctx, hosts, endpointDials(c, reachable), endpointTimeout); return nil })
+	g.Go(func() error {
+		endpoint = dialAll(ctx, hosts, endpointDials(c, reachable), endpointTimeout)
+		if !managed(c) && opt.CAFingerprint == "" {
+			endpoint = present(ctx, c, hosts, endpoint)
+		}
+		return nil
+	})
 	_ = g.Wait() // the three put their errors into what they return
 
 	for _, s := range all {

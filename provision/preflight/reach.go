@@ -2,6 +2,8 @@ package preflight
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -35,6 +37,9 @@ type dial struct {
 	address  netip.AddrPort
 	answer   answer
 	err      error
+	// presented is a certificate that was shown at an external endpoint, where
+	// nobody has one of this cluster yet.
+	presented *x509.Certificate
 }
 
 // The timeouts are also how long silence holds preflight up. Nobody answering
@@ -75,7 +80,8 @@ func pairs(c *inventory.Cluster, connectedTo func(string) bool) []dial {
 	return out
 }
 
-// endpointDials asks for the endpoint from one host of each role.
+// endpointDials asks for the endpoint from one host of each role, and from all
+// of them where others than we see to the way there.
 func endpointDials(c *inventory.Cluster, connectedTo func(string) bool) []dial {
 	v := vip(c)
 	if !v.IsValid() {
@@ -84,7 +90,7 @@ func endpointDials(c *inventory.Cluster, connectedTo func(string) bool) []dial {
 	var out []dial
 	seen := map[inventory.Role]bool{}
 	for _, h := range c.Spec.Hosts {
-		if !seen[h.Role] && connectedTo(h.Name) {
+		if (!seen[h.Role] || !managed(c)) && connectedTo(h.Name) {
 			seen[h.Role] = true
 			out = append(out, dial{from: h.Name, address: netip.AddrPortFrom(v, uint16(endpointPort(c)))})
 		}
@@ -115,6 +121,54 @@ func dialAll(ctx context.Context, hosts map[string]host.Reader, dials []dial, ti
 	}
 	_ = g.Wait() // every dial keeps its own error
 	return done
+}
+
+// presentTries is how often a balancer that sends nearly nobody on is asked:
+// one stale backend among many is met once in so many connections.
+const presentTries = 8
+
+// present makes TLS handshakes with an external balancer, before the cluster
+// has an API server, and returns the dials with the certificates that were shown.
+func present(ctx context.Context, c *inventory.Cluster, hosts map[string]host.Reader, dials []dial) []dial {
+	var g errgroup.Group
+	for i, d := range dials {
+		if d.answer == connected {
+			g.Go(func() error {
+				dials[i].presented = shown(ctx, hosts[d.from], d.address, c.Spec.Endpoint.Host)
+				return nil
+			})
+		}
+	}
+	_ = g.Wait() // that nothing is shown is how it should be
+	return dials
+}
+
+// shown is the first certificate that a handshake was refused for, with an
+// empty set of CAs; nil when nobody has shown one.
+func shown(ctx context.Context, from host.Reader, at netip.AddrPort, name string) *x509.Certificate {
+	for range presentTries {
+		ctx, cancel := context.WithTimeout(ctx, endpointTimeout)
+		err := greet(ctx, from, at, name)
+		cancel()
+		var refused *tls.CertificateVerificationError
+		if errors.As(err, &refused) && len(refused.UnverifiedCertificates) > 0 {
+			return refused.UnverifiedCertificates[0]
+		}
+		if errors.Is(err, context.DeadlineExceeded) {
+			return nil // it holds connections until a backend is up
+		}
+	}
+	return nil
+}
+
+func greet(ctx context.Context, from host.Reader, at netip.AddrPort, name string) error {
+	conn, err := from.DialContext(ctx, "tcp", at.String())
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	nobody := &tls.Config{RootCAs: x509.NewCertPool(), ServerName: name, MinVersion: tls.VersionTLS12}
+	return tls.Client(conn, nobody).HandshakeContext(ctx)
 }
 
 func try(ctx context.Context, from host.Reader, to netip.AddrPort, timeout time.Duration) (answer, error) {
@@ -237,7 +291,8 @@ func unseenBalancer(c *inventory.Cluster, all []subject) bool {
 	return false
 }
 
-// decideExternal only warns: many balancers are silent until a backend is up.
+// decideExternal only warns of silence: many balancers are silent until a
+// backend is up. One that is up already is not of this cluster.
 func decideExternal(at string, dials []dial) []Finding {
 	var out []Finding
 	for _, d := range dials {
@@ -245,6 +300,10 @@ func decideExternal(at string, dials []dial) []Finding {
 		if d.answer == refused || d.answer == silent {
 			v = warn("nothing answers at "+at, "a balancer that forwards to port 6443 of every master",
 				"let it listen before its backends are up, and check the way there from this host")
+		}
+		if p := d.presented; p != nil {
+			v = fail(fmt.Sprintf("a backend answers at %s, with a certificate of %q issued by %q, before this cluster has an API server", at, p.Subject.CommonName, p.Issuer.CommonName),
+				"no backend yet", "take backends that are stale or of another cluster out of the balancer")
 		}
 		if d.answer != prohibited {
 			out = append(out, named(d.from, CheckEndpoint, v)...)

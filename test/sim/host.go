@@ -293,6 +293,9 @@ func (h *Host) route(ip, port string) (*Host, *bufconn.Listener, error) {
 	if err := h.reach(context.Background()); err != nil {
 		return nil, nil, err
 	}
+	if ip == h.w.vip && h.w.Outside != nil {
+		return h.w.Outside.lead(h)
+	}
 	for _, other := range h.w.hosts {
 		if ip == h.w.vip && other.HoldsVIP() {
 			if at := h.w.behind(h); at != nil {

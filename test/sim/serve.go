@@ -195,18 +195,19 @@ func (h *Host) issue(ca, cn string, orgs ...string) (cert, key string) {
 
 // behind is the next API server behind the balancers, in turn for each host.
 func (w *World) behind(from *Host) *Host {
-	var up []*Host
 	balancer := false
-	for _, name := range slices.Sorted(maps.Keys(w.hosts)) {
-		h := w.hosts[name]
+	for _, h := range w.hosts {
 		balancer = balancer || h.keepalived() && h.active("haproxy.service") && strings.Contains(h.Units["haproxy.service"].Runs, "haproxy.cfg")
-		if h.apiUp() {
-			up = append(up, h)
-		}
 	}
+	up := w.up()
 	if !balancer || len(up) == 0 {
 		return nil
 	}
 	from.turn++
 	return up[from.turn%len(up)]
+}
+
+// up are the hosts whose API server runs.
+func (w *World) up() []*Host {
+	return slices.DeleteFunc(w.sorted(), func(h *Host) bool { return !h.apiUp() })
 }

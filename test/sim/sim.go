@@ -27,6 +27,9 @@ type World struct {
 	Slow bool
 	// MayEnd allows that the cluster loses its quorum: for a reset.
 	MayEnd bool
+	// Outside is the user's own balancer, at the endpoint's address; nil where
+	// the hosts balance.
+	Outside *Outside
 	// API is what all API servers of the cluster serve.
 	API *kubeapi.Server
 
