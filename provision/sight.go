@@ -126,6 +126,9 @@ func mismatch(err error, shown *x509.Certificate, byPrint map[string]string) str
 		for _, ip := range shown.IPAddresses {
 			names = append(names, ip.String())
 		}
+		if len(names) == 0 {
+			names = []string{"no name at all"}
+		}
 		return fmt.Sprintf("%s, which is not valid for %s but for %s: have the balancer pass TLS through to the API servers, whose certificates have the name",
 			whose, name.Host, strings.Join(names, ", "))
 	case errors.As(err, &authority):
