@@ -140,7 +140,7 @@ func askedOnTerminal(t *testing.T) {
 	x = atTerminal(t, "apply", path)
 	x.await(t, question)
 	x.types(t, "yes\n")
-	x.await(t, "preflight") // the live view
+	x.await(t, "\x1b[?25l") // the live view hides the cursor
 	x.types(t, "\x03")
 	x.end(t, 130)
 	if text := x.shown(); !strings.Contains(text, "stop") {
