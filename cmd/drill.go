@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -46,8 +47,10 @@ argument. Nobody gives it back if the program is killed in between.
 
 Two clients write a counter and read it, 20 times a second each, one with a new
 connection for every request and one with a long-lived one; at the end all that
-was acknowledged is read back. Lost acknowledged writes fail any drill. What the
-drill makes lies in the namespace ha-install-drill and is removed.
+was acknowledged is read back. Lost acknowledged writes fail any drill. Meanwhile a
+pod on another host is asked 10 times a second, a new pod is made and one of a
+Deployment deleted, right after the failure; they run the image for probes of the
+bundle. What the drill makes lies in the namespace ha-install-drill and is removed.
 
 The exit code is 14 when a scenario did not pass.
 
@@ -61,7 +64,8 @@ from the failure, unless their names say otherwise, and end in "Seconds".
               last request failed before the repair, recoveredSeconds from the
               repair until the cluster was whole; takeovers (what, from, to,
               afterSeconds); clients with their requests, failures, gaps, lost
-              writes, and a timeline in steps of 0.25 s
+              writes, and a timeline in steps of 0.25 s; workload with the
+              requests to a pod, and until pods ran
   error       why the drill ended before its end
 `
 
@@ -70,6 +74,7 @@ type drillFlags struct {
 	output    string
 	confirm   string
 	scenarios []string
+	report    string // where the page goes; "" for none
 	off, on   string
 	limits    drill.Thresholds
 	verbose   bool
@@ -93,6 +98,7 @@ func newDrill() *cobra.Command {
 func (f *drillFlags) add(c *cobra.Command) {
 	outputFlag(c, &f.output, "text", "json")
 	flags := c.Flags()
+	flags.StringVar(&f.report, "report", "", "write the outcome with charts to this file, as one HTML page")
 	flags.StringVar(&f.confirm, "confirm", "", "the cluster's name, instead of typing it")
 	flags.StringSliceVar(&f.scenarios, "scenario", nil, "only these: "+strings.Join(drill.Names(), ", "))
 	_ = c.RegisterFlagCompletionFunc("scenario", cobra.FixedCompletions(drill.Names(), cobra.ShellCompDirectiveNoFileComp)) // the flag was just made
@@ -103,6 +109,7 @@ func (f *drillFlags) add(c *cobra.Command) {
 	}
 	seconds(&f.limits.WriteGap, "max-write-gap", "the longest time without an acknowledged write")
 	seconds(&f.limits.Takeover, "max-takeover", "the longest time until another one leads")
+	seconds(&f.limits.Pod, "max-pod", "the longest time until a new pod runs, or one in the place of a deleted one")
 	seconds(&f.limits.Recovery, "max-recovery", "the longest time from the repair until the cluster is whole")
 	flags.IntVar(&f.limits.FailedWrites, "max-failed-writes", f.limits.FailedWrites, "failed writes of each client; -1 for any number")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "show more of what is done")
@@ -126,6 +133,9 @@ func (f *drillFlags) run(c *cobra.Command, args []string) error {
 			return &usageError{err}
 		}
 	}
+	if err := writable(f.report); err != nil {
+		return &usageError{fmt.Errorf("--report: %w; nothing was changed", err)}
+	}
 	cluster, base, err := load(c, args[0])
 	if err != nil {
 		return err
@@ -135,7 +145,7 @@ func (f *drillFlags) run(c *cobra.Command, args []string) error {
 	}
 	report, err := f.play(c, cluster, base, args, options)
 	if len(report.Scenarios) > 0 || err == nil {
-		if shown := f.show(c.OutOrStdout(), report); shown != nil {
+		if shown := errors.Join(f.show(c.OutOrStdout(), report), f.save(report)); shown != nil {
 			return errors.Join(err, shown)
 		}
 	}
@@ -170,6 +180,21 @@ func (f *drillFlags) show(out io.Writer, r drill.Report) error {
 		return enc.Encode(r)
 	}
 	return renderDrill(out, r)
+}
+
+func (f *drillFlags) save(r drill.Report) error {
+	if f.report == "" {
+		return nil
+	}
+	var page bytes.Buffer
+	err := drillPage(&page, r)
+	if err == nil {
+		err = writeFile(f.report, page.Bytes())
+	}
+	if err != nil {
+		return fmt.Errorf("the drill is over, its --report was not written: %w", err)
+	}
+	return nil
 }
 
 // hook is a program of the operator's that gets a host's name.

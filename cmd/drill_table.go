@@ -3,6 +3,7 @@ package cmd
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -10,12 +11,15 @@ import (
 	"github.com/ha-install/ha-install/provision/units"
 )
 
+// drillHead names what drillRow says.
+var drillHead = []string{"scenario", "host", "failed writes", "failed reads", "write gap", "moved", "taken over", "new pod", "pod replaced", "workload", "whole again", "lost", "verdict"}
+
 // renderDrill shows what a drill has shown: a row for each scenario, then what
 // mitigated it, then the verdict.
 func renderDrill(out io.Writer, r drill.Report) error {
 	fmt.Fprintln(out)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "SCENARIO\tHOST\tFAILED WRITES\tFAILED READS\tWRITE GAP\tMOVED\tTAKEN OVER\tWHOLE AGAIN\tLOST\tVERDICT")
+	fmt.Fprintln(w, strings.ToUpper(strings.Join(drillHead, "\t")))
 	for _, s := range r.Scenarios {
 		fmt.Fprintln(w, strings.Join(drillRow(s), "\t"))
 	}
@@ -25,6 +29,7 @@ func renderDrill(out io.Writer, r drill.Report) error {
 	fmt.Fprintln(out, `
 (failures and gaps: of the client with new connections / of the long-lived one;
  moved: when the last request failed before the repair; taken over: etcd, leases;
+ workload: failed requests to a running pod on another host;
  whole again: counted from the repair; lost: acknowledged writes)`)
 	for _, s := range r.Scenarios {
 		fmt.Fprintf(out, "\n%s: %s", s.Scenario, s.Fails)
@@ -45,7 +50,9 @@ func renderDrill(out io.Writer, r drill.Report) error {
 
 func drillRow(s drill.Result) []string {
 	if s.Verdict == drill.LeftOut {
-		return []string{s.Scenario, "-", "-", "-", "-", "-", "-", "-", "-", string(s.Verdict)}
+		row := slices.Repeat([]string{"-"}, len(drillHead))
+		row[0], row[len(row)-1] = s.Scenario, string(s.Verdict)
+		return row
 	}
 	var writes, reads, gaps []string
 	for _, c := range s.Clients {
@@ -64,7 +71,48 @@ func drillRow(s drill.Result) []string {
 		moved = drillTime(s.Moved)
 	}
 	return []string{s.Scenario, s.Host, strings.Join(writes, " / "), strings.Join(reads, " / "), strings.Join(gaps, " / "),
-		moved, taken, drillTime(s.Recovered), fmt.Sprint(s.Lost()), string(s.Verdict)}
+		moved, taken, podTime(s.Workload, func(w *drill.Workload) *units.Seconds { return w.Scheduled }),
+		podTime(s.Workload, func(w *drill.Workload) *units.Seconds { return w.Replaced }), workloadCell(s.Workload),
+		drillTime(s.Recovered), fmt.Sprint(s.Lost()), string(s.Verdict)}
+}
+
+// podTime is one of the times of a workload.
+func podTime(w *drill.Workload, of func(*drill.Workload) *units.Seconds) string {
+	if w == nil {
+		return "-"
+	}
+	if at := of(w); at != nil {
+		return drillTime(*at)
+	}
+	return "no"
+}
+
+// workloadCell is the effect on a pod that runs.
+func workloadCell(w *drill.Workload) string {
+	switch {
+	case w == nil:
+		return "-"
+	case w.Failed == 0:
+		return "none"
+	}
+	return fmt.Sprintf("%d of %d", w.Failed, w.Requests)
+}
+
+// drillPods are sentences about pods; none where none was watched.
+func drillPods(w *drill.Workload) []string {
+	if w == nil {
+		return nil
+	}
+	pod := func(what string, at *units.Seconds) string {
+		if at == nil {
+			return what + " did not run before the repair"
+		}
+		return what + " ran after " + drillTime(*at)
+	}
+	return []string{
+		fmt.Sprintf("%d of %d requests to a running pod failed", w.Failed, w.Requests),
+		pod("a new pod", w.Scheduled), pod("a pod in the place of a deleted one", w.Replaced),
+	}
 }
 
 func takeover(t drill.Takeover) string {

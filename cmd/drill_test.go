@@ -6,7 +6,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ha-install/ha-install/provision"
 	"github.com/ha-install/ha-install/provision/drill"
+	"github.com/ha-install/ha-install/provision/etcd"
 	"github.com/ha-install/ha-install/provision/units"
 	"github.com/ha-install/ha-install/test/golden"
 )
@@ -45,6 +47,9 @@ func drilled() drill.Report {
 		}),
 		result(2, drill.Result{Verdict: drill.LeftOut, Reasons: []string{"no balancer of ours is in the inventory"}}),
 	}}
+	pod, replaced := seconds(1.6), seconds(17.1)
+	r.Scenarios[0].Workload = &drill.Workload{Requests: 412, Scheduled: &pod, Replaced: &replaced}
+	r.Scenarios[1].Workload = &drill.Workload{Requests: 702, Failed: 2, Replaced: &replaced}
 	r.Conclude()
 	return r
 }
@@ -57,12 +62,29 @@ func TestDrillTable(t *testing.T) {
 	golden.Check(t, "drill.txt", out.Bytes())
 }
 
+func TestDrillPage(t *testing.T) {
+	var out bytes.Buffer
+	if err := drillPage(&out, drilled()); err != nil {
+		t.Fatal(err)
+	}
+	golden.Check(t, "drill.html", out.Bytes())
+	for _, want := range []string{"<polyline", "etcd: cp-3", "2 of 10 requests failed", "left-out"} {
+		if !bytes.Contains(out.Bytes(), []byte(want)) {
+			t.Errorf("the page has no %q", want)
+		}
+	}
+	if n := bytes.Count(out.Bytes(), []byte("<svg")); n != 2 {
+		t.Errorf("%d charts, want one for each scenario that was played", n)
+	}
+}
+
 func TestDrillJSON(t *testing.T) {
 	var out bytes.Buffer
 	f := drillFlags{output: "json"}
 	if err := f.show(&out, drilled()); err != nil {
 		t.Fatal(err)
 	}
+	golden.Check(t, "drill.json", out.Bytes())
 	var back drill.Report
 	if err := json.Unmarshal(out.Bytes(), &back); err != nil {
 		t.Fatal(err)
@@ -90,5 +112,8 @@ func TestDrillOfWhatIsNot(t *testing.T) {
 func TestDrillThatDidNotPassHasItsExitCode(t *testing.T) {
 	if code := exitCode(&saidError{errDrill}); code != exitDrill {
 		t.Errorf("exit %d", code)
+	}
+	if code := exitCode(&provision.NotWholeError{State: etcd.Degraded}); code != exitDegraded {
+		t.Errorf("on a cluster that is not whole: exit %d", code)
 	}
 }

@@ -110,6 +110,7 @@ func exitCode(err error) int {
 		unled       *provision.UnledError
 		moved       *provision.MovedError
 		stopped     *phase.StoppedError
+		notWhole    *provision.NotWholeError
 		balancer    *provision.BalancerError
 	)
 	switch {
@@ -129,6 +130,8 @@ func exitCode(err error) int {
 		return verdictCode(quorum.Verdict.State)
 	case errors.As(err, &verdict):
 		return verdictCode(verdict.state)
+	case errors.As(err, &notWhole):
+		return verdictCode(notWhole.State)
 	case errors.As(err, &unled):
 		return exitDegraded
 	case errors.As(err, &step), onHost(err):

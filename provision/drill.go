@@ -53,6 +53,7 @@ type drilling struct {
 	options DrillOptions
 	report  drill.Report
 	names   map[etcd.MemberID]string // hosts, by their members
+	image   string                   // what pods run that are watched; "" for none
 }
 
 func (d *drilling) run(ctx context.Context, run *phase.Runner) (err error) {
@@ -69,7 +70,7 @@ func (d *drilling) run(ctx context.Context, run *phase.Runner) (err error) {
 
 // ready wants the cluster whole before anything is done to it.
 func (d *drilling) ready() phase.Phase {
-	return phase.Phase{Name: "ready", Gate: []phase.Check{d.whole(), d.quorum("drill")}}
+	return phase.Phase{Name: "ready", Gate: []phase.Check{d.quorum("drill"), d.whole()}}
 }
 
 // whole wants a status without problems.
@@ -79,11 +80,23 @@ func (d *drilling) whole() phase.Check {
 		if st.State == etcd.Pass {
 			return nil
 		}
-		if len(st.Problems) == 0 {
-			return fmt.Errorf("%s: %s", st.State, strings.Join(st.Quorum.Reasons, "; "))
+		problems := st.Problems
+		if len(problems) == 0 {
+			problems = st.Quorum.Reasons
 		}
-		return fmt.Errorf("%s: %s", st.State, strings.Join(st.Problems, "; "))
+		return &NotWholeError{State: st.State, Problems: problems}
 	}}
+}
+
+// NotWholeError means that something else is wrong with the cluster already, or
+// still: nothing more is made to fail.
+type NotWholeError struct {
+	State    etcd.State
+	Problems []string // a sentence each
+}
+
+func (e *NotWholeError) Error() string {
+	return fmt.Sprintf("%s: %s", e.State, strings.Join(e.Problems, "; "))
 }
 
 // scenario is one failure from its proof that it can be afforded to the proof

@@ -28,6 +28,7 @@ const namespaceBudget = 2 * time.Minute
 // ground makes the drill's namespace, empty.
 func (d *drilling) ground() phase.Phase {
 	return phase.Phase{Name: "namespace", Do: func(ctx context.Context) error {
+		d.image = d.probeImage(ctx)
 		ctx, cancel := context.WithTimeout(ctx, namespaceBudget)
 		defer cancel()
 		client, err := d.anyAPI(ctx)

@@ -55,6 +55,10 @@ func (d *drilling) play(ctx context.Context, sc drill.Scenario) error {
 		return err
 	}
 	phase.Say(ctx, fmt.Sprintf("%s: %s; %s; clients reach the endpoint from %s", victim.Name, sc.Fails, target.Why, via))
+	load, err := d.startWorkload(ctx, victim)
+	if err != nil {
+		return fmt.Errorf("before anything was done: %w", err)
+	}
 	c, err := d.startClients(ctx, config)
 	if err != nil {
 		return err
@@ -63,19 +67,28 @@ func (d *drilling) play(ctx context.Context, sc drill.Scenario) error {
 	if err := c.await(ctx); err != nil {
 		return fmt.Errorf("before anything was done: %w", err)
 	}
-	return d.measure(ctx, sc, victim, target, r, c)
+	return d.measure(ctx, strike{sc, victim, target, c, load}, r)
+}
+
+// strike is one failure, and who watches it.
+type strike struct {
+	scenario drill.Scenario
+	victim   inventory.Host
+	target   drill.Target
+	clients  clients
+	load     *workload // nil when no pods are watched
 }
 
 // measure is play from the failure on.
-func (d *drilling) measure(ctx context.Context, sc drill.Scenario, victim inventory.Host, target drill.Target, r drill.Result, c clients) error {
+func (d *drilling) measure(ctx context.Context, s strike, r drill.Result) error {
 	r.Failed = time.Now().UTC()
 	failed := time.Now()
-	repair, err := d.strike(ctx, sc, victim)
+	repair, err := d.strike(ctx, s.scenario, s.victim)
 	if err != nil {
 		return err
 	}
-	phase.Say(ctx, victim.Name+" has failed; watching what becomes of it")
-	r.Takeovers, err = d.watch(ctx, victim, target, failed)
+	phase.Say(ctx, s.victim.Name+" has failed; watching what becomes of it")
+	r.Takeovers, err = d.watch(ctx, s, failed)
 	r.Down = units.Seconds(time.Since(failed))
 	repaired := time.Now()
 	if err = errors.Join(err, repair(ctx)); err != nil {
@@ -86,11 +99,16 @@ func (d *drilling) measure(ctx context.Context, sc drill.Scenario, victim invent
 	defer cancel()
 	err = phase.Wait(waiting, d.whole())
 	r.Recovered = units.Seconds(time.Since(repairs))
-	reports, reading := c.reports(ctx)
+	reports, reading := s.clients.reports(ctx)
 	for _, report := range reports {
 		r.Clients = append(r.Clients, seenBy(report, failed))
 	}
 	r.Moved = moved(reports, failed, repaired)
+	if s.load != nil {
+		var ending error
+		r.Workload, ending = s.load.end(ctx)
+		reading = errors.Join(reading, ending)
+	}
 	d.add(ctx, r)
 	return errors.Join(err, reading)
 }
@@ -125,7 +143,7 @@ func (d *drilling) strike(ctx context.Context, sc drill.Scenario, victim invento
 	}
 	if _, err := h.Run(ctx, host.Command{Argv: drill.StartCommand(host.LockDir, sc.Arguments(d.place(victim))...)}); err != nil {
 		// It may have begun, and its answer was lost.
-		return nil, errors.Join(err, ignoreLost(d.end(ctx, h)))
+		return nil, errors.Join(fmt.Errorf("%s did not fail: %w", sc.Name, err), ignoreLost(d.end(ctx, h)))
 	}
 	return func(ctx context.Context) error { return d.end(ctx, h) }, nil
 }
@@ -165,17 +183,21 @@ func (d *drilling) powerOff(ctx context.Context, victim inventory.Host) (func(co
 	return on, nil
 }
 
-// watch waits until others lead what the victim has led, or for mostDown. An
+// watch waits until others lead what the victim has led and pods run again, or
+// for mostDown. An
 // error is ctx's alone.
-func (d *drilling) watch(ctx context.Context, victim inventory.Host, target drill.Target, failed time.Time) ([]drill.Takeover, error) {
+func (d *drilling) watch(ctx context.Context, s strike, failed time.Time) ([]drill.Takeover, error) {
 	watching, enough := context.WithTimeout(ctx, mostDown)
 	defer enough()
-	seen := make([]drill.Takeover, len(target.Leads))
+	seen := make([]drill.Takeover, len(s.target.Leads))
 	var all sync.WaitGroup
-	for i, what := range target.Leads {
-		seen[i] = drill.Takeover{What: what, From: victim.Name}
+	if s.load != nil {
+		all.Go(func() { s.load.suffer(watching, failed) })
+	}
+	for i, what := range s.target.Leads {
+		seen[i] = drill.Takeover{What: what, From: s.victim.Name}
 		all.Go(func() {
-			if to := d.successor(watching, what, victim); to != "" {
+			if to := d.successor(watching, what, s.victim); to != "" {
 				seen[i].To, seen[i].After = to, units.Seconds(time.Since(failed))
 			}
 		})

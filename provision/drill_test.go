@@ -15,9 +15,9 @@ import (
 )
 
 // drillAll is `ha-install drill` of the named scenarios; none are all.
-func drillAll(ctx context.Context, w *sim.World, c *inventory.Cluster, run *phase.Runner, names ...string) (drill.Report, error) {
+func drillAll(ctx context.Context, w *sim.World, c *inventory.Cluster, dir string, run *phase.Runner, names ...string) (drill.Report, error) {
 	ctx = w.Begin(ctx, nil)
-	site := Connect(ctx, c, "", w.Dial)
+	site := Connect(ctx, c, dir, w.Dial)
 	defer site.Close()
 	scenarios, err := drill.Select(names)
 	if err != nil {
@@ -34,7 +34,7 @@ func marks(w *sim.World, c *inventory.Cluster) string {
 			left = append(left, ih.Name+" is struck")
 		}
 	}
-	for _, name := range slices.Concat(w.API.Names("namespaces"), w.API.Names("configmaps")) {
+	for _, name := range slices.Concat(w.API.Names("namespaces"), w.API.Names("configmaps"), w.API.Names("deployments"), w.API.Names("pods")) {
 		if strings.Contains(name, drillNamespace) {
 			left = append(left, name)
 		}
@@ -49,7 +49,7 @@ func TestDrillPlaysEveryScenario(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := start.World(t, c)
 		w.Slow = true
-		r, err := drillAll(t.Context(), w, c, &phase.Runner{})
+		r, err := drillAll(t.Context(), w, c, dirs[0], &phase.Runner{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -66,6 +66,9 @@ func TestDrillPlaysEveryScenario(t *testing.T) {
 				}
 			}
 			wantTakeovers(t, s)
+			if l := s.Workload; l == nil || l.Requests < 100 || l.Failed != 0 || l.Scheduled == nil || l.Replaced == nil {
+				t.Errorf("%s: pods: %+v", s.Scenario, l)
+			}
 		}
 		if left := marks(w, c); left != "" {
 			t.Error(left)
@@ -107,7 +110,7 @@ func TestDrillKilledAnywhere(t *testing.T) {
 						points = append(points, point{m.String(), m.Keep()})
 					}
 				})
-				if _, err := drillAll(t.Context(), w, c, &phase.Runner{}, name); err != nil {
+				if _, err := drillAll(t.Context(), w, c, dirs[0], &phase.Runner{}, name); err != nil {
 					t.Fatal(err)
 				}
 			})
@@ -125,7 +128,7 @@ func TestDrillKilledAnywhere(t *testing.T) {
 					if after := marks(w, c); strings.Contains(after, "is struck") {
 						t.Errorf("%s: %s", p.story, after)
 					}
-					r, err := drillAll(t.Context(), w, c, &phase.Runner{}, "apiserver")
+					r, err := drillAll(t.Context(), w, c, dirs[0], &phase.Runner{}, "apiserver")
 					if err != nil || r.Verdict != drill.Pass {
 						t.Errorf("%s: the next drill: %s, %v", p.story, r.Verdict, err)
 					}
@@ -155,7 +158,7 @@ func TestDrillIsRefusedWhereNothingCanBeLost(t *testing.T) {
 				struck = append(struck, m.Name)
 			}
 		})
-		r, err := drillAll(t.Context(), w, c, &phase.Runner{})
+		r, err := drillAll(t.Context(), w, c, dirs[0], &phase.Runner{})
 		if err == nil || r.Verdict != drill.Fail || len(r.Scenarios) != 0 || len(struck) > 0 {
 			t.Errorf("verdict %s, error %v, %d scenarios, %q", r.Verdict, err, len(r.Scenarios), struck)
 		}
@@ -191,7 +194,7 @@ func TestDrillEndsAtASafePoint(t *testing.T) {
 						}
 					}
 				})
-				r, err := drillAll(ctx, w, c, &phase.Runner{Stop: func() <-chan struct{} { return stop }}, "etcd", "scheduler")
+				r, err := drillAll(ctx, w, c, dirs[0], &phase.Runner{Stop: func() <-chan struct{} { return stop }}, "etcd", "scheduler")
 				if err == nil || !seen || len(r.Scenarios) > 1 {
 					t.Errorf("error %v, %d scenarios", err, len(r.Scenarios))
 				}

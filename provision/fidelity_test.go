@@ -10,6 +10,7 @@ import (
 
 	"github.com/ha-install/ha-install/inventory"
 	"github.com/ha-install/ha-install/provision/host"
+	"github.com/ha-install/ha-install/provision/phase"
 	"github.com/ha-install/ha-install/test/fidelity"
 	"github.com/ha-install/ha-install/test/golden"
 	"github.com/ha-install/ha-install/test/sim"
@@ -86,7 +87,7 @@ func lines(s fidelity.State) []byte { return []byte(strings.Join(s, "\n") + "\n"
 // apply and a reset leave, which e2e compares with real hosts.
 var byState = []string{
 	"act",     // of steps: kubeadm's phases and our scripts
-	"sh ...",  // leftovers; the questions of a status, whose answers e2e's status reads
+	"sh ...",  // leftovers; the questions of a status, whose answers e2e's status reads; a drill's failures, which its e2e looks for on hosts
 	"end of ", // steps
 }
 
@@ -110,6 +111,10 @@ func TestEveryFakeIsCompared(t *testing.T) {
 		running(t, w, three, dirs[0])
 		note()
 		running(t, w, five, dirs[0])
+		note()
+		if _, err := drillAll(t.Context(), w, five, dirs[0], &phase.Runner{}, "etcd"); err != nil {
+			t.Fatal(err)
+		}
 		note()
 		if err := reset(t.Context(), w, five, nil); err != nil {
 			t.Fatal(err)

@@ -38,6 +38,23 @@ type Phase struct {
 	Seconds       float64
 }
 
+// Drilled is a row of the table of a drill.
+type Drilled struct {
+	Scenario, Verdict     string
+	Gap, Moved, Recovered float64 // seconds
+	Lost                  int
+}
+
+// Chart is the chart of one scenario of a drill, as it is drawn.
+type Chart struct {
+	Scenario      string
+	Width, Height float64 // CSS pixels
+	Points        []int   // of each line
+	Failures      int     // red marks
+	Marks         []string
+	Outside       int // what is drawn beyond its edges
+}
+
 // Seen is what the browser shows of a report.
 type Seen struct {
 	Title, Result, Background, Color string
@@ -46,6 +63,8 @@ type Seen struct {
 	Track                            float64 // width of the tracks, CSS pixels
 	Phases                           []Phase
 	Gates, Failures                  int
+	Drilled                          []Drilled
+	Charts                           []Chart
 	PageWidth, WindowWidth           float64 // a page that is wider has to be scrolled sideways
 
 	Requests   []string // other than for the page itself
@@ -68,6 +87,16 @@ const look = `(() => {
 		}),
 		Track: document.querySelector(".track")?.getBoundingClientRect().width ?? 0,
 		Phases: all("#phases tbody tr").map((r) => ({Phase: r.dataset.phase, Runs: Number(r.dataset.runs), Changed: Number(r.dataset.changed), Seconds: Number(r.dataset.seconds)})),
+		Drilled: all("#scenarios tbody tr").map((r) => ({Scenario: r.dataset.scenario, Verdict: r.dataset.verdict, Gap: Number(r.dataset.gap),
+			Moved: Number(r.dataset.moved), Recovered: Number(r.dataset.recovered), Lost: Number(r.dataset.lost)})),
+		Charts: all("svg.chart").map((s) => {
+			const at = s.getBoundingClientRect();
+			return {Scenario: s.closest("section").dataset.scenario, Width: at.width, Height: at.height,
+				Points: [...s.querySelectorAll("polyline")].map((l) => l.points.numberOfItems), Failures: s.querySelectorAll(".fails").length,
+				Marks: [...s.querySelectorAll(".mark")].map((m) => m.classList[1]),
+				Outside: [...s.querySelectorAll("polyline, rect, line, text")].map((e) => e.getBoundingClientRect()).filter((e) =>
+					e.left < at.left - 2 || e.right > at.right + 2 || e.top < at.top - 2 || e.bottom > at.bottom + 2).length};
+		}),
 		Gates: all(".gate").length, Failures: all("#failures article").length,
 		PageWidth: Math.max(document.documentElement.scrollWidth, document.body.scrollWidth), WindowWidth: document.documentElement.clientWidth,
 	};

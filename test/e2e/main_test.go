@@ -88,6 +88,8 @@ func TestCluster(t *testing.T) {
 		{"status", statusWithFaults},
 		{"power off each master", powerOffMasters},
 		{"power off the balancer with the VIP", powerOffBalancer},
+		{"drill", drills},
+		{"drill killed", drillsKilled},
 		{"conflicts", conflicts},
 		{"grow through faults", grow},
 		{"reset", reset},

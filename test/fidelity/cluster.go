@@ -219,6 +219,18 @@ func objects() []Claim {
 			}
 			return strings.Join(found, " ")
 		}), "1 0"},
+		{"objects are deleted by their labels, together", []string{"DELETE"}, in(func(ctx context.Context, _ *Scene, c *kube.Client) string {
+			maps := c.CoreV1().ConfigMaps(ns)
+			for _, name := range []string{"c1", "c2"} {
+				if _, err := maps.Create(ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"of": name}}}, metav1.CreateOptions{}); err != nil {
+					return seen(err)
+				}
+			}
+			end := reason(maps.DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: "of=c1"}))
+			_, first := maps.Get(ctx, "c1", metav1.GetOptions{})
+			_, second := maps.Get(ctx, "c2", metav1.GetOptions{})
+			return end + ", " + reason(first) + ", " + reason(second)
+		}), "done, NotFound, done"},
 		{"a secret's texts are kept as data", []string{"POST"}, in(func(ctx context.Context, _ *Scene, c *kube.Client) string {
 			_, err := c.CoreV1().Secrets(ns).Create(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "s"}, StringData: map[string]string{"k": "text"}}, metav1.CreateOptions{})
 			if err != nil {

@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -10,10 +11,50 @@ import (
 	"github.com/ha-install/ha-install/test/kubeapi"
 )
 
+// deploy keeps one pod for each Deployment, none for one that is gone, and
+// makes pods ready that nobody else looks after.
+func deploy(api *kubeapi.Server, namespace string) {
+	wanted := map[string]bool{}
+	for _, name := range api.Names("deployments") {
+		if of, here := strings.CutPrefix(name, namespace+"/"); here {
+			wanted[of] = true
+		}
+	}
+	ready := func(name string, labels map[string]string) {
+		api.Set("pods", namespace, name, corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Labels: labels},
+			Spec:       corev1.PodSpec{NodeName: "w-1"},
+			Status: corev1.PodStatus{
+				PodIP:      "10.244.9.9",
+				Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}},
+			},
+		})
+	}
+	for _, name := range api.Names("pods") {
+		pod, here := strings.CutPrefix(name, namespace+"/")
+		of, _, replicated := strings.Cut(pod, "-replica-")
+		switch {
+		case !here:
+		case replicated && !wanted[of]:
+			api.Remove("pods", namespace, pod)
+		case replicated:
+			delete(wanted, of)
+		case !strings.HasPrefix(pod, "ask-") && !strings.HasPrefix(pod, "probe-"):
+			ready(pod, map[string]string{"app": pod})
+		}
+	}
+	for of := range wanted {
+		ready(fmt.Sprintf("%s-replica-%d", of, time.Now().UnixNano()), map[string]string{"app": of})
+	}
+}
+
 // control plays Kubernetes' controllers and kubelets for pods: those of a
 // DaemonSet are ready at once, and those made by hand succeed.
 func control(api *kubeapi.Server) {
 	api.React = func(verb, resource, namespace, _ string) {
+		if resource == "deployments" || resource == "pods" {
+			deploy(api, namespace)
+		}
 		if verb != "POST" {
 			return
 		}

@@ -14,6 +14,7 @@ type failure struct {
 	units         []string // that it has ended
 	until         time.Time
 	by            *lock
+	dropped       bool // balancers have ended the sessions with its API server
 }
 
 const (
@@ -65,6 +66,10 @@ func (h *Host) hold(f *failure) {
 		over := h.failing != f || h.w.ended
 		if !over && time.Since(began) > leaseTime {
 			h.loseLeases(f)
+		}
+		if !over && !f.dropped && !h.apiUp() {
+			f.dropped = true
+			h.closeTunnels()
 		}
 		if !over && (h.holder != f.by || f.by == nil || time.Now().After(f.until)) {
 			h.mend()

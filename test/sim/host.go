@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"net/http"
 	"slices"
 	"strings"
 	"syscall"
@@ -295,6 +296,11 @@ func (h *Host) route(ip, port string) (*Host, *bufconn.Listener, error) {
 	}
 	if ip == h.w.vip && h.w.Outside != nil {
 		return h.w.Outside.lead(h)
+	}
+	if strings.HasPrefix(ip, "10.244.") && port == "8080" {
+		return h, h.server("pod", func(p *bufconn.Listener) {
+			h.serveHTTP(p, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") }), nil)
+		}), nil
 	}
 	for _, other := range h.w.hosts {
 		if ip == h.w.vip && other.HoldsVIP() {

@@ -14,12 +14,22 @@ if [ -e "$dir" ]; then
 	echo "an earlier injection is not undone: $dir is there" >&2
 	exit 1
 fi
+case $1 in
+master | partition)
+	if ! command -v iptables >/dev/null; then
+		echo "iptables is not installed: a host cannot be cut off without it" >&2
+		exit 1
+	fi
+	;;
+esac
 read -r holder _ <"$lock/holder"
 mkdir "$dir"
 printf '%s\n' "$inject" >"$dir/inject"
 printf '%s\n' "$undo" >"$dir/undo"
-exec systemd-run --quiet --collect --unit="$unit" --description="ha-install drill" \
+systemd-run --quiet --collect --unit="$unit" --description="ha-install drill" \
 	--property="ExecStartPre=/bin/sh $dir/inject $*" --property=TimeoutStartSec=20 \
 	--property="ExecStopPost=/bin/sh $dir/undo" --property=TimeoutStopSec=60 \
 	--property=RuntimeMaxSec="$limit" \
-	tail -s 0.2 --pid="$holder" -f /dev/null
+	tail -s 0.2 --pid="$holder" -f /dev/null && exit
+journalctl --quiet --no-pager --output=cat --lines=5 --unit="$unit" >&2
+exit 1
