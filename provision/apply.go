@@ -109,8 +109,11 @@ func (a *apply) stages() []phase.Stage {
 	stages = append(stages,
 		phase.InTurn(a.joiners(), a.join),
 		phase.AtOnce(masters, a.establish))
+	if a.established { // an earlier run may have broken off between harden and readmit
+		stages = append(stages, phase.One(a.readmitAll()))
+	}
 	if len(masters) >= hardenFrom {
-		stages = append(stages, phase.One(a.rememberExisting()), phase.InTurn(masters, a.harden))
+		stages = append(stages, phase.One(a.rememberExisting()), a.hardenInTurn(masters))
 	}
 	return append(stages,
 		phase.One(a.network()),

@@ -154,7 +154,13 @@ func explainExisting() []phase.Change {
 // hardenChange is the restart of one member under the gate.
 func (a *apply) hardenChange(ih inventory.Host, v etcd.Verdict, diff phase.Change) []phase.Change {
 	d := etcd.Project(v, etcd.Operation{Kind: etcd.OpRestart, Host: ih.Name, PeerURL: peerURL(ih)})
-	return []phase.Change{diff, {Kind: changeRestart, Name: "etcd", Text: "one member; the others hold quorum meanwhile", Figures: figures(d.Before, d.After)}}
+	changes := []phase.Change{diff}
+	if names := a.balancerNames(); names != "" {
+		changes = append(changes, phase.Change{Kind: changeRun, Name: "HAProxy of " + names, Text: "sends nobody new to " + ih.Name + " until it is ready again"})
+	}
+	return append(changes,
+		phase.Change{Kind: changeRestart, Name: "kube-apiserver", Text: "it sends its clients to the others before it ends"},
+		phase.Change{Kind: changeRestart, Name: "etcd", Text: "one member; the others hold quorum meanwhile", Figures: figures(d.Before, d.After)})
 }
 
 func (a *apply) explainHarden(ctx context.Context, ih inventory.Host) ([]phase.Change, error) {

@@ -108,6 +108,16 @@ func submap(m map[string]any, key string) map[string]any {
 	return sub
 }
 
+// hardenInTurn hardens one master after the other; each is back behind the
+// balancers before the next one leaves them.
+func (a *apply) hardenInTurn(masters []inventory.Host) phase.Stage {
+	var s phase.Stage
+	for _, ih := range masters {
+		s.Phases = append(s.Phases, a.harden(ih), a.readmit(ih))
+	}
+	return s
+}
+
 // harden makes a master's etcd refuse to start on an empty data directory. The
 // masters that joined have the flag from kubeadm; the first one's etcd is
 // restarted once, under the gate.
@@ -128,6 +138,9 @@ func (a *apply) harden(ih inventory.Host) phase.Phase {
 		},
 		Needs: []phase.Check{a.quorum("harden " + ih.Name)},
 		Do: func(ctx context.Context) error {
+			if err := a.leave(ctx, ih); err != nil {
+				return err
+			}
 			if _, err := a.allowed(ctx, etcd.Operation{Kind: etcd.OpRestart, Host: ih.Name, PeerURL: peerURL(ih)}, etcd.PreGateBudget); err != nil {
 				return err
 			}
@@ -145,6 +158,7 @@ func (a *apply) harden(ih inventory.Host) phase.Phase {
 			}
 			return replaceManifest(ctx, h, etcdManifest, changed)
 		},
+		Undo:        func(ctx context.Context) error { return a.enable(ctx, ih) },
 		Gate:        []phase.Check{a.etcdRuns(ih, stateFlag+stateExists), a.quorum("harden " + ih.Name), a.columnRuns(ih)},
 		GateTimeout: restartGate,
 		After:       []string{"init", "join"},
@@ -182,10 +196,31 @@ func existingManifest(manifest []byte) ([]byte, bool, error) {
 // finds the old one deletes it itself, by the API server whose etcd it has just
 // ended, and waits 34 s for the answer. Without kubectl it does.
 //
+// The API server is told to stop before its etcd is gone: it announces that it
+// leaves, serves on for a while, sends its clients elsewhere and ends. A kubelet
+// that starts finds it ended and starts another one. It gets as long as etcd's
+// restart may cost it; then it ends as by the kubelet's own hand.
+//
 // The trap starts the kubelet again whatever happens.
 const swapScript = `set -eu
 trap 'systemctl start kubelet.service' EXIT
 systemctl stop kubelet.service
+servers() {
+	for p in /proc/[0-9]*; do
+		if { read -r name <"$p/comm"; } 2>/dev/null && [ "$name" = kube-apiserver ]; then
+			echo "${p#/proc/}"
+		fi
+	done
+}
+ends() {
+	kill -s "$1" $(servers) 2>/dev/null || return 0
+	for _ in $(seq "$2"); do
+		if [ -z "$(servers)" ]; then return; fi
+		sleep 0.2
+	done
+}
+ends TERM 150
+ends KILL 25
 if command -v kubectl >/dev/null; then
 	kubectl --kubeconfig /etc/kubernetes/admin.conf --namespace kube-system delete pod "$3" \
 		--grace-period=0 --force --wait=false --ignore-not-found --request-timeout=5s || true

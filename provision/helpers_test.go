@@ -15,6 +15,7 @@ import (
 	"github.com/ha-install/ha-install/inventory"
 	"github.com/ha-install/ha-install/provision/bundle"
 	"github.com/ha-install/ha-install/provision/drill"
+	"github.com/ha-install/ha-install/provision/haproxy"
 	"github.com/ha-install/ha-install/provision/kube"
 	"github.com/ha-install/ha-install/provision/phase"
 	"github.com/ha-install/ha-install/provision/pki"
@@ -138,6 +139,8 @@ func newWorld(t testing.TB, c *inventory.Cluster) *sim.World {
 		}
 		return nil, nil
 	})
+	w.Script(haproxy.DrainScript, func(h *sim.Host, args []string) ([]byte, error) { return h.Drain(args) })
+	w.Script(haproxy.EnableScript, func(h *sim.Host, args []string) ([]byte, error) { return h.Enable(args) })
 	w.Script(endEtcdScript, func(*sim.Host, []string) ([]byte, error) { return nil, nil }) // it answers by itself, later
 	w.Script(glanceScript, func(h *sim.Host, args []string) ([]byte, error) { return h.Glance(args), nil })
 	w.Script(etcdCommandScript, func(h *sim.Host, _ []string) ([]byte, error) { return h.EtcdCommand(), nil })

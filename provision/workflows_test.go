@@ -142,6 +142,9 @@ func unfinished(w *sim.World, c *inventory.Cluster) string {
 			wrong = append(wrong, "the token "+name+" is left")
 		}
 	}
+	if out := w.Drained(); len(out) > 0 {
+		wrong = append(wrong, fmt.Sprintf("still drained: %q", out))
+	}
 	for _, ih := range c.Spec.Hosts {
 		if _, left := w.Host(ih.Name).Files[kube.DiscoveryFile]; left {
 			wrong = append(wrong, ih.Name+" still has a token on its disk")
@@ -314,6 +317,29 @@ func unbalanced(w *sim.World, c *inventory.Cluster) string {
 		wrong = append(wrong, fmt.Sprintf("%d hosts hold the VIP", holders))
 	}
 	return strings.Join(wrong, "; ")
+}
+
+// TestHardeningStoppedAnywhere restarts the etcd of two masters of a running
+// cluster, each behind the back of the balancers.
+func TestHardeningStoppedAnywhere(t *testing.T) {
+	t.Parallel()
+	c, dirs := testCluster(t), baseDirs(t)
+	start := madeBy(t, c, func(t *testing.T, w *sim.World) {
+		running(t, w, c, dirs[0])
+		soften(w, "cp-1")
+		soften(w, "cp-3")
+	})
+	f := applying("apply that restarts two members", c, start, dirs)
+	f.about = func(c sim.Call) bool {
+		return c.Writes && notTheLock(c) && (strings.Contains(c.Name, "haproxy") || strings.Contains(c.Name, "manifest") || strings.HasPrefix(c.Name, "etcd move"))
+	}
+	f.everywhere(t)
+}
+
+// soften gives the etcd of a master the flag that a first master has.
+func soften(w *sim.World, name string) {
+	f := w.Host(name).Files[etcdManifest]
+	w.Host(name).Put(etcdManifest, f.Mode, strings.ReplaceAll(string(f.Content), stateFlag+stateExists, stateFlag+"new"))
 }
 
 // TestHalfJoinedStoppedAnywhere begins where an earlier run broke off in the

@@ -15,9 +15,10 @@ import (
 
 const (
 	// shutdownDelay is how long an API server that was told to stop goes on
-	// serving while its /readyz says no: long enough for the balancer, whose
-	// check runs every second and needs two refusals, to have sent new
-	// connections elsewhere.
+	// serving while its /readyz says no, before it sends its clients a GOAWAY:
+	// long enough for the balancer, whose check runs every second, to send new
+	// connections elsewhere. An external one has time for two checks, two
+	// seconds apart.
 	shutdownDelay = 5 * time.Second
 	// goawayChance has one request in a thousand close its HTTP/2 connection,
 	// so that long-lived clients spread again after a master was away.

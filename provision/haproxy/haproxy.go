@@ -1,5 +1,5 @@
-// Package haproxy asks a running HAProxy what it does, and has it leave a
-// server alone for a while, through its admin socket.
+// Package haproxy asks a running HAProxy what it does, and has it send nobody
+// new to a server for a while, through its admin socket.
 package haproxy
 
 import (

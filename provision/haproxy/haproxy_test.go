@@ -83,3 +83,40 @@ func TestState(t *testing.T) {
 		}
 	}
 }
+func TestMayDrain(t *testing.T) {
+	view := func(states ...State) View {
+		var v View
+		for i, s := range states {
+			v.Servers = append(v.Servers, Server{Name: []string{"cp-1", "cp-2", "cp-3"}[i], State: s})
+		}
+		return v
+	}
+	for _, row := range []struct {
+		name   string
+		one    View
+		other  View
+		denied string
+	}{
+		{"all are up everywhere", view(Up, Up, Up), view(Up, Up, Up), ""},
+		{"it is drained already, and down", view(Drained, Up, Up), view(Down, Up, Up), ""},
+		{"another one is down on one balancer", view(Up, Up, Up), view(Up, Down, Up), "on lb-2, cp-2 is DOWN"},
+		{"another one is drained", view(Up, Up, Drained), view(Up, Up, Drained), "on lb-1, cp-3 is DRAINED for 0s; on lb-2, cp-3"},
+		{"another one leaves", view(Up, Up, Leaving), view(Up, Up, Up), "on lb-1, cp-3 is LEAVING"},
+		{"another one is disabled", view(Up, Stopped, Up), view(Up, Up, Up), "cp-2 is STOPPED"},
+		{"it is the only one", view(Up), view(Up), "no other server"},
+		{"a balancer does not have it", View{Servers: view(Up, Up, Up).Servers[1:]}, view(Up, Up, Up), "lb-1 does not know cp-1"},
+	} {
+		err := MayDrain(map[string]View{"lb-1": row.one, "lb-2": row.other}, "cp-1")
+		if (err == nil) != (row.denied == "") || err != nil && !strings.Contains(err.Error(), row.denied) {
+			t.Errorf("%s: %v, wanted %q", row.name, err, row.denied)
+		}
+	}
+}
+
+// TestTheScriptSurvivesATimer: systemd expands some signs in the command of a
+// unit.
+func TestTheScriptSurvivesATimer(t *testing.T) {
+	if strings.ContainsAny(askScript, "$%") {
+		t.Errorf("systemd would expand what is in it: %s", askScript)
+	}
+}

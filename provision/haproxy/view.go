@@ -3,6 +3,7 @@ package haproxy
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/ha-install/ha-install/provision/units"
 )
@@ -57,4 +58,29 @@ func (v View) Server(name string) (Server, bool) {
 		return Server{}, false
 	}
 	return v.Servers[i], true
+}
+
+// MayDrain decides whether a server may be drained, by what the HAProxy of
+// each host says: every one of them must send its clients to all the others.
+// The error says which does not.
+func MayDrain(views map[string]View, server string) error {
+	var bad []string
+	for at, v := range views {
+		if _, there := v.Server(server); !there {
+			bad = append(bad, fmt.Sprintf("%s does not know %s", at, server))
+		}
+		if len(v.Servers) < 2 {
+			bad = append(bad, fmt.Sprintf("%s has no other server", at))
+		}
+		for _, s := range v.Servers {
+			if s.Name != server && s.State != Up {
+				bad = append(bad, fmt.Sprintf("on %s, %s is %s", at, s.Name, s))
+			}
+		}
+	}
+	if len(bad) == 0 {
+		return nil
+	}
+	slices.Sort(bad)
+	return fmt.Errorf("the others have to take the clients of %s: %s", server, strings.Join(bad, "; "))
 }

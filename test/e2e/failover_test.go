@@ -50,12 +50,13 @@ func (ps probes) await(t *testing.T, writes int, limit time.Duration) {
 }
 
 // stop reads back what was written and judges it.
-func (ps probes) stop(t *testing.T, what string) {
+func (ps probes) stop(t *testing.T, what string) (reports []probe.Report) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	for _, p := range ps {
 		report, err := p.Stop(ctx)
+		reports = append(reports, report)
 		t.Logf("%s: %s", what, report)
 		if err != nil {
 			t.Error(err)
@@ -67,6 +68,7 @@ func (ps probes) stop(t *testing.T, what string) {
 			t.Errorf("%s: no write came through for %s, want %s at most", what, report.LongestGap, gapLimit)
 		}
 	}
+	return reports
 }
 
 // powerOffMasters pulls the plug of each master in turn while both probes

@@ -86,6 +86,7 @@ func TestCluster(t *testing.T) {
 		{"plan of a finished cluster", planFinished},
 		{"asked on a terminal", askedOnTerminal},
 		{"status", statusWithFaults},
+		{"planned restarts are not noticed", plannedRestarts},
 		{"power off each master", powerOffMasters},
 		{"power off the balancer with the VIP", powerOffBalancer},
 		{"drill", drills},

@@ -55,7 +55,7 @@ func nodes() []Claim {
 			out := string(r.Output)
 			return fmt.Sprint(seen(err), " ", strings.Contains(out, "DirAvailable--var-lib-etcd"), " ", s.answers(ctx, activeState("kubelet.service")))
 		}, "exit 1 true active"},
-		{"the static pods of a master are what their manifests say", []string{"read /etc/kubernetes/manifests", "act 1 of manifest", "act 2 of manifest", "act 3 of manifest"}, func(ctx context.Context, s *Scene) string {
+		{"the static pods of a master are what their manifests say", []string{"read /etc/kubernetes/manifests", "act 1 of manifest", "act 2 of manifest", "act 3 of manifest", "act 4 of manifest"}, func(ctx context.Context, s *Scene) string {
 			manifest := s.read(ctx, "/etc/kubernetes/manifests/etcd.yaml")
 			return fmt.Sprint(strings.Contains(manifest, "- --name="+s.Host.Name()+"\n"), " ", strings.Contains(manifest, "- --initial-cluster-state=existing\n"))
 		}, "true true"},
@@ -66,7 +66,7 @@ func nodes() []Claim {
 func refused(err error) string {
 	for name, known := range map[string]error{
 		"peer URL exists": rpctypes.ErrPeerURLExist, "too many learners": rpctypes.ErrTooManyLearners, "not ready": rpctypes.ErrMemberLearnerNotReady,
-		"no learner": rpctypes.ErrMemberNotLearner, "not found": rpctypes.ErrMemberNotFound, "unhealthy": rpctypes.ErrUnhealthy,
+		"no learner": rpctypes.ErrMemberNotLearner, "not found": rpctypes.ErrMemberNotFound, "unhealthy": rpctypes.ErrUnhealthy, "not leader": rpctypes.ErrNotLeader,
 	} {
 		if err != nil && rpctypes.Error(err).Error() == known.Error() {
 			return name
@@ -145,6 +145,22 @@ func members() []Claim {
 			_, none := c.MemberRemove(ctx, 42)
 			return strings.Join([]string{refused(twice), refused(unknown), refused(voter), refused(none)}, ", ")
 		}, "peer URL exists, not found, no learner, not found"},
+		{"the leader hands its leadership to another voter, and nobody else can", []string{"etcd move leader"}, func(ctx context.Context, s *Scene) string {
+			c := s.etcd(ctx)
+			list, err := c.MemberList(ctx)
+			if err != nil {
+				return seen(err)
+			}
+			now, err := c.Status(ctx, c.Endpoints()[0])
+			if err != nil {
+				return seen(err)
+			}
+			leads := now.Leader == now.Header.MemberId
+			other := list.Members[slices.IndexFunc(list.Members, func(m *pb.Member) bool { return m.ID != now.Leader })]
+			_, first := c.MoveLeader(ctx, other.ID)
+			_, second := c.MoveLeader(ctx, now.Header.MemberId)
+			return fmt.Sprint((first == nil) == leads, ", ", refused(second))
+		}, "true, not leader"},
 		{"one learner is taken at a time, without a name, and promoted only when it has caught up", []string{"etcd add", "etcd promote", "etcd remove"}, func(ctx context.Context, s *Scene) string {
 			c := s.etcd(ctx)
 			r, err := c.MemberAddAsLearner(ctx, []string{nobody})
@@ -334,13 +350,33 @@ func Balancer() []Claim {
 			}
 			return strings.Join(all, ", ") + ", " + seen(err)
 		}, "cp-1 UP true L7OK 200, cp-2 UP true L7OK 200, cp-3 UP true L7OK 200, done"},
-		{"HAProxy is reloaded in its place", []string{"systemctl reload-or-restart", "systemctl show --property ActiveState"}, func(ctx context.Context, s *Scene) string {
-			return s.ends(ctx, []string{"systemctl", "reload-or-restart", "haproxy.service"}) + ", " + s.answers(ctx, activeState("haproxy"), loadState("haproxy.service"))
-		}, "done, active, loaded"},
+		{"a server that is drained gets nobody new until it is enabled, or by itself when it is forgotten", []string{"sh ... ha-install-haproxy"}, func(ctx context.Context, s *Scene) string {
+			b := haproxy.Backend{Socket: templates.HAProxySocket, Name: templates.HAProxyBackend}
+			states := func() (all string) {
+				v, err := b.Look(ctx, s.Host)
+				for _, server := range v.Servers {
+					all += string(server.State) + " "
+				}
+				return all + seen(err)
+			}
+			var all []string
+			note := func(err error) { all = append(all, seen(err), states()) }
+			note(b.Drain(ctx, s.Host, "cp-3", time.Minute))
+			note(b.Drain(ctx, s.Host, "cp-3", time.Minute)) // by a second run
+			note(b.Enable(ctx, s.Host, "cp-3"))
+			note(b.Enable(ctx, s.Host, "cp-3"))
+			note(b.Drain(ctx, s.Host, "cp-3", time.Second))
+			s.Pause(4 * time.Second)
+			unknown := b.Drain(ctx, s.Host, "none", time.Second)
+			return strings.Join(append(all, states(), seen(unknown), seen(b.Enable(ctx, s.Host, "none"))), ", ")
+		}, "done, UP UP DRAINED done, done, UP UP DRAINED done, done, UP UP UP done, done, UP UP UP done, done, UP UP DRAINED done, UP UP UP done, lb-1: HAProxy: No such server., exit 1"},
 		{"an admin socket that is not there", []string{"perl"}, func(ctx context.Context, s *Scene) string {
 			_, err := haproxy.Backend{Socket: "/run/none.sock", Name: templates.HAProxyBackend}.Look(ctx, s.Host)
 			return seen(err)
 		}, "exit 1"},
+		{"HAProxy is reloaded in its place", []string{"systemctl reload-or-restart", "systemctl show --property ActiveState"}, func(ctx context.Context, s *Scene) string {
+			return s.ends(ctx, []string{"systemctl", "reload-or-restart", "haproxy.service"}) + ", " + s.answers(ctx, activeState("haproxy"), loadState("haproxy.service"))
+		}, "done, active, loaded"},
 		{"the endpoint is on one balancer, and leads to an API server", []string{"ip"}, func(ctx context.Context, s *Scene) string {
 			holders := 0
 			for _, ih := range s.Cluster.Balancers() {

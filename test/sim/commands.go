@@ -63,8 +63,9 @@ func (h *Host) Run(ctx context.Context, cmd host.Command) (out []byte, err error
 	return out, err
 }
 
-// name is a command without the text of its script.
+// name is a command without the text of its scripts.
 func name(argv []string) string {
+	argv = slices.DeleteFunc(slices.Clone(argv), func(a string) bool { return len(argv) > 5 && strings.Contains(a, "\nprint while") })
 	if argv[0] == "perl" {
 		argv = append([]string{"perl", "..."}, argv[3:]...)
 	}
@@ -284,6 +285,9 @@ func (h *Host) start(argv []string, unit string) error {
 		return nil // systemd starts it, and starts it again
 	}
 	u.Active, u.Runs = true, h.sums(kind.config)
+	if unit == haproxyUnit {
+		h.drained = map[string]bool{} // a new process
+	}
 	u.peers = peersIn(string(h.Files["/etc/keepalived/keepalived.conf"].Content))
 	if unit == "kubelet.service" {
 		h.startPods()

@@ -220,6 +220,7 @@ func (w *World) changed(c Call, part int) {
 // suffer is what becomes of the host, and the error of the call.
 func (h *Host) suffer(cut Cut) error {
 	lost := fmt.Errorf("%s: %s: %w", h.name, cut.Name, host.ErrConnectionLost)
+	h.w.faulted = true
 	switch cut.Fault {
 	case Dies:
 		h.w.dead = true

@@ -353,6 +353,24 @@ func (s *etcdServer) MemberRemove(ctx context.Context, q *pb.MemberRemoveRequest
 	return r, err
 }
 
+func (s *etcdServer) MoveLeader(ctx context.Context, q *pb.MoveLeaderRequest) (r *pb.MoveLeaderResponse, err error) {
+	err = s.with(ctx, "move leader", true, true, func(head *pb.ResponseHeader, m *member) error {
+		e := &s.h.w.etcd
+		if e.lead != m.id {
+			return rpctypes.ErrGRPCNotLeader
+		}
+		up, _ := s.h.w.together()
+		if !slices.ContainsFunc(up, func(m *member) bool { return m.id == q.TargetID }) {
+			return rpctypes.ErrGRPCBadLeaderTransferee
+		}
+		e.lead = q.TargetID
+		e.term++
+		r = &pb.MoveLeaderResponse{Header: head}
+		return nil
+	})
+	return r, err
+}
+
 func (s *etcdServer) Alarm(ctx context.Context, _ *pb.AlarmRequest) (r *pb.AlarmResponse, err error) {
 	err = s.with(ctx, "alarms", false, true, func(head *pb.ResponseHeader, _ *member) error { r = &pb.AlarmResponse{Header: head}; return nil })
 	return r, err

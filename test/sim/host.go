@@ -79,8 +79,10 @@ type Host struct {
 	servers map[string]*bufconn.Listener
 	tunnels map[*tunnel]bool
 
-	turn      int  // of the balancer
-	off       bool // no power
+	turn      int                  // of the balancer
+	drained   map[string]bool      // servers that HAProxy sends nobody new to
+	enables   map[string]time.Time // when a timer takes that back, by server
+	off       bool                 // no power
 	boots     int
 	lostUntil time.Time // the connection to it
 	steps     map[string]*step
@@ -89,6 +91,7 @@ type Host struct {
 
 	failing       *failure  // what a drill has done to it; nil for nothing
 	orphans       bool      // its containers run without their kubelet
+	apiEnded      bool      // its API server was ended while there was no kubelet
 	etcdRuns      string    // the manifest that etcd was started from
 	etcdBack      time.Time // until then it does not serve
 	etcdUp        time.Time // since then it does; zero: for long
@@ -109,6 +112,7 @@ func newHost(w *World, ih inventory.Host) *Host {
 	return &Host{
 		Files: map[string]File{}, Packages: map[string]string{"dpkg": installed}, Units: map[string]*Unit{}, Images: map[string]string{},
 		Epoch: "0", Journals: map[string][]string{}, w: w, name: ih.Name, address: ih.IP().String(), servers: map[string]*bufconn.Listener{}, tunnels: map[*tunnel]bool{}, steps: map[string]*step{},
+		drained: map[string]bool{}, enables: map[string]time.Time{},
 	}
 }
 

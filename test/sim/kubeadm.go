@@ -115,7 +115,7 @@ func (h *Host) StartKubelet() error {
 
 // startPods is what a kubelet that starts does with the static pods.
 func (h *Host) startPods() {
-	h.orphans = false
+	h.orphans, h.apiEnded = false, false
 	h.startEtcd()
 	h.register()
 }
@@ -277,10 +277,11 @@ func (h *Host) kubeadmReset() []func() error {
 }
 
 // Swap puts a staged manifest in place of another one, with the kubelet
-// stopped meanwhile.
+// stopped meanwhile, and the API server ended before.
 func (h *Host) Swap(staged, at string) []func() error {
 	return []func() error{
 		func() error { h.halt("kubelet.service"); return nil },
+		func() error { h.apiEnded = true; return nil },
 		func() error {
 			f, ok := h.Files[staged]
 			if !ok {

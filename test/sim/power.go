@@ -13,7 +13,8 @@ import (
 func (h *Host) powerOff() {
 	h.off = true
 	h.steps = map[string]*step{}
-	h.orphans = false
+	h.orphans, h.apiEnded = false, false
+	h.drained, h.enables = map[string]bool{}, map[string]time.Time{}
 	h.failing = nil
 	h.unheard = true
 	for _, u := range h.Units {

@@ -82,7 +82,7 @@ func (h *Host) server(name string, start func(*bufconn.Listener)) *bufconn.Liste
 func (h *Host) apiUp() bool {
 	_, manifest := h.Files["/etc/kubernetes/manifests/kube-apiserver.yaml"]
 	m := h.serving()
-	return manifest && m != nil && !m.learner && h.leader() != nil && !h.hit("kube-apiserver")
+	return !h.apiEnded && manifest && m != nil && !m.learner && h.leader() != nil && !h.hit("kube-apiserver")
 }
 
 func (h *Host) newEtcd(p *bufconn.Listener) {
@@ -199,7 +199,7 @@ func (w *World) behind(from *Host) *Host {
 	for _, h := range w.hosts {
 		balancer = balancer || h.keepalived() && h.active("haproxy.service") && strings.Contains(h.Units["haproxy.service"].Runs, "haproxy.cfg")
 	}
-	up := w.up()
+	up := slices.DeleteFunc(w.up(), func(h *Host) bool { return w.out(h.name) })
 	if !balancer || len(up) == 0 {
 		return nil
 	}

@@ -43,15 +43,17 @@ type World struct {
 	watch  func(Moment)
 	stop   context.CancelFunc
 	dead   bool
-	vip    string
-	units  map[string]unitKind
-	script map[string]Script
-	steps  map[string]StepScript
-	etcd   etcdState
-	audits audit
-	asleep []*lock
-	ended  bool
-	going  sync.WaitGroup // what hosts do by themselves
+	// faulted is set once the cut of this run has struck.
+	faulted bool
+	vip     string
+	units   map[string]unitKind
+	script  map[string]Script
+	steps   map[string]StepScript
+	etcd    etcdState
+	audits  audit
+	asleep  []*lock
+	ended   bool
+	going   sync.WaitGroup // what hosts do by themselves
 }
 
 // Script stands in for a shell script that the product sends, under its exact
@@ -120,7 +122,7 @@ func (w *World) Begin(ctx context.Context, cut *Cut) context.Context {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	ctx, w.stop = context.WithCancel(ctx)
-	w.counts, w.trace, w.cut, w.dead = map[string]int{}, nil, cut, false
+	w.counts, w.trace, w.cut, w.dead, w.faulted = map[string]int{}, nil, cut, false, false
 	for _, h := range w.hosts { // an earlier run has ended, or died and its locks with it
 		h.holder, h.unfollowed = nil, nil
 	}

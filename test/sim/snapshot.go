@@ -33,6 +33,9 @@ func (w *World) Snapshot(same func(path string) string) string {
 		for _, i := range slices.Sorted(maps.Keys(h.Images)) {
 			line("image %s %s", i, h.Images[i])
 		}
+		for _, p := range slices.Sorted(maps.Keys(h.drained)) {
+			line("sends nobody to %s", p)
+		}
 		line("sysctls read: %t, units read: %t, rules %d", h.Sysctls == h.sums("/etc/sysctl.d"), h.Reloaded == h.sums("/etc/systemd/system"), h.Rules)
 	}
 	for _, m := range w.etcd.votes() {

@@ -1,0 +1,68 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ha-install/ha-install/test/lab"
+)
+
+// plannedRestarts has apply restart the etcd and the API server of each master
+// in turn, under both probes: no client may notice.
+func plannedRestarts(t *testing.T) {
+	path := writeInventory(t, nil, nil)
+	awaitFaultless(t, path, 3*time.Minute)
+	ids := memberIDs(t, masters)
+	for _, host := range masters {
+		soften(t, host)
+		awaitSoft(t, path, host)
+	}
+	s, _ := statusOf(t, path)
+	t.Logf("etcd's leader is %s", s.Quorum.Leader)
+	ps := startProbes(t, kubeconfigOf(t, path))
+	r := ha(t, "apply", "-o", "json", path)
+	r.want(t, 0)
+	for _, span := range spansOf(t, r) {
+		if span.phase == "harden-etcd" || span.phase == "readmit" {
+			t.Logf("%s of %s took %s", span.phase, span.host, span.took().Round(100*time.Millisecond))
+		}
+	}
+	ps.await(t, 40, time.Minute)
+	for _, report := range ps.stop(t, "planned restarts of three masters") {
+		if n := len(report.Failures); n > 0 {
+			t.Errorf("%d requests failed, want none", n)
+		}
+	}
+	wantExisting(t, masters)
+	if now := memberIDs(t, masters); now != ids {
+		t.Errorf("members before:\n%s\nafter:\n%s", ids, now)
+	}
+	awaitFaultless(t, path, time.Minute)
+}
+
+// awaitSoft waits until the kubelet has put the softened manifest into force.
+func awaitSoft(t *testing.T, path, host string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	err := lab.Await(ctx, "etcd on "+host+" to run without "+existing, 3*time.Minute, func(context.Context) error {
+		commands := shell(t, host, `for p in /proc/[0-9]*; do [ "$(cat $p/comm 2>/dev/null)" = etcd ] && tr '\0' ' ' <$p/cmdline; done; exit 0`)
+		switch {
+		case commands == "":
+			return errors.New("it does not run")
+		case strings.Contains(commands, existing):
+			return fmt.Errorf("it runs as %s", commands)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	awaitFaultless(t, path, 3*time.Minute)
+}
