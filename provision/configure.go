@@ -64,9 +64,47 @@ func (a *apply) configure(ih inventory.Host) phase.Phase {
 }
 
 // reconfigure is configure for a host that the cluster relies on: in turn, and
-// after a master the next one only when its control plane runs.
+// after a master the next one only when its control plane runs. It starts a
+// kubelet that an earlier run had to stop and could not start again.
 func (a *apply) reconfigure(ih inventory.Host) phase.Phase {
 	p := a.configure(ih)
+	configured, configure, explain := p.Done, p.Do, p.Explain
+	kubelet := func(ctx context.Context) (host.Host, bool, error) {
+		h, err := a.host(ih.Name)
+		if err != nil {
+			return nil, false, err
+		}
+		up, err := active(ctx, h, "kubelet")
+		return h, up, err
+	}
+	p.Done = func(ctx context.Context) (bool, error) {
+		if done, err := configured(ctx); err != nil || !done {
+			return false, err
+		}
+		_, up, err := kubelet(ctx)
+		return up, err
+	}
+	p.Do = func(ctx context.Context) error {
+		if err := configure(ctx); err != nil {
+			return err
+		}
+		h, _, err := kubelet(ctx)
+		if err != nil {
+			return err
+		}
+		return runAll(ctx, h, []string{"systemctl", "start", "kubelet.service"})
+	}
+	p.Explain = func(ctx context.Context) ([]phase.Change, error) {
+		changes, err := explain(ctx)
+		if err != nil {
+			return nil, err
+		}
+		_, up, err := kubelet(ctx)
+		if err == nil && !up {
+			changes = append(changes, phase.Change{Kind: changeStart, Name: "kubelet"})
+		}
+		return changes, err
+	}
 	if ih.Role == inventory.RoleControlPlane {
 		p.Gate = []phase.Check{a.kubeletHealthy(ih), a.columnRuns(ih)}
 		p.GateTimeout = restartGate
