@@ -21,7 +21,7 @@ func (c *conclusion) backend(h HostStatus) {
 	for _, server := range h.Backend.Servers {
 		switch {
 		case server.Out():
-			c.problem("%s: backend %s is %s: by order, it gets nobody new; `set server %s/%s state ready` on its admin socket takes that back", h.Name, server.Name, server, apiServers.Name, server.Name)
+			c.problem("%s: backend %s is %s: by order, it gets nobody new; a restart may be under way, else `ha-install apply` takes that back, as the balancer itself does after %s", h.Name, server.Name, server, drainExpiry)
 		case server.State != haproxy.Up:
 			c.problem("%s: backend %s is %s; if its API server is well, `ha-install preflight` says what is between them", h.Name, server.Name, server)
 		}

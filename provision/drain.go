@@ -114,7 +114,7 @@ func (a *apply) readmit(ih inventory.Host) phase.Phase {
 	p.Gate, p.GateTimeout = []phase.Check{a.served(ih)}, restartGate
 	p.After = []string{"init", "join", "harden-etcd"}
 	p.Foresee = func(_ context.Context, pending []string) (phase.State, []phase.Change, error) {
-		if slices.Contains(pending, ih.Name+": harden-etcd") && len(a.Cluster.Balancers()) > 0 {
+		if a.established && slices.Contains(pending, ih.Name+": harden-etcd") && len(a.Cluster.Balancers()) > 0 {
 			return phase.ToChange, []phase.Change{a.readmission(ih)}, nil
 		}
 		return phase.AlreadyDone, nil, nil

@@ -155,11 +155,13 @@ func explainExisting() []phase.Change {
 func (a *apply) hardenChange(ih inventory.Host, v etcd.Verdict, diff phase.Change) []phase.Change {
 	d := etcd.Project(v, etcd.Operation{Kind: etcd.OpRestart, Host: ih.Name, PeerURL: peerURL(ih)})
 	changes := []phase.Change{diff}
-	if names := a.balancerNames(); names != "" {
+	if names := a.balancerNames(); a.established && names != "" {
 		changes = append(changes, phase.Change{Kind: changeRun, Name: "HAProxy of " + names, Text: "sends nobody new to " + ih.Name + " until it is ready again"})
 	}
+	if a.established {
+		changes = append(changes, phase.Change{Kind: changeRestart, Name: "kube-apiserver", Text: "it sends its clients to the others before it ends"})
+	}
 	return append(changes,
-		phase.Change{Kind: changeRestart, Name: "kube-apiserver", Text: "it sends its clients to the others before it ends"},
 		phase.Change{Kind: changeRestart, Name: "etcd", Text: "one member; the others hold quorum meanwhile", Figures: figures(d.Before, d.After)})
 }
 

@@ -138,8 +138,13 @@ func (a *apply) harden(ih inventory.Host) phase.Phase {
 		},
 		Needs: []phase.Check{a.quorum("harden " + ih.Name)},
 		Do: func(ctx context.Context) error {
-			if err := a.leave(ctx, ih); err != nil {
-				return err
+			// The run that makes the cluster has told nobody of it yet.
+			goes := "stay"
+			if a.established {
+				goes = "leave"
+				if err := a.leave(ctx, ih); err != nil {
+					return err
+				}
 			}
 			if _, err := a.allowed(ctx, etcd.Operation{Kind: etcd.OpRestart, Host: ih.Name, PeerURL: peerURL(ih)}, etcd.PreGateBudget); err != nil {
 				return err
@@ -156,7 +161,7 @@ func (a *apply) harden(ih inventory.Host) phase.Phase {
 			if err != nil {
 				return err
 			}
-			return replaceManifest(ctx, h, etcdManifest, changed)
+			return replaceManifest(ctx, h, etcdManifest, changed, goes)
 		},
 		Undo:        func(ctx context.Context) error { return a.enable(ctx, ih) },
 		Gate:        []phase.Check{a.etcdRuns(ih, stateFlag+stateExists), a.quorum("harden " + ih.Name), a.columnRuns(ih)},
@@ -196,10 +201,12 @@ func existingManifest(manifest []byte) ([]byte, bool, error) {
 // finds the old one deletes it itself, by the API server whose etcd it has just
 // ended, and waits 34 s for the answer. Without kubectl it does.
 //
-// The API server is told to stop before its etcd is gone: it announces that it
-// leaves, serves on for a while, sends its clients elsewhere and ends. A kubelet
-// that starts finds it ended and starts another one. It gets as long as etcd's
-// restart may cost it; then it ends as by the kubelet's own hand.
+// With "leave" as $4 the API server is told to stop before its etcd is gone: it
+// announces that it leaves, serves on for a while, sends its clients elsewhere
+// and ends. A kubelet that starts finds it ended and starts another one. One that
+// has not ended after 30 s is killed, as the kubelet itself would. This costs most
+// of a minute, for the API server comes up twice: with the old etcd, by whose help
+// the kubelet hears that it has to end it, and with the new one.
 //
 // The trap starts the kubelet again whatever happens.
 const swapScript = `set -eu
@@ -219,8 +226,10 @@ ends() {
 		sleep 0.2
 	done
 }
-ends TERM 150
-ends KILL 25
+if [ "$4" = leave ]; then
+	ends TERM 150
+	ends KILL 25
+fi
 if command -v kubectl >/dev/null; then
 	kubectl --kubeconfig /etc/kubernetes/admin.conf --namespace kube-system delete pod "$3" \
 		--grace-period=0 --force --wait=false --ignore-not-found --request-timeout=5s || true
@@ -229,12 +238,13 @@ mv -f -- "$1" "$2"
 `
 
 // replaceManifest puts a changed manifest in place as one detached step, so
-// that a host is never left with its kubelet stopped.
-func replaceManifest(ctx context.Context, h host.Host, at string, content []byte) error {
+// that a host is never left with its kubelet stopped. The API server of the host
+// shall "leave" before, or "stay".
+func replaceManifest(ctx context.Context, h host.Host, at string, content []byte, goes string) error {
 	staged := path.Join(stateDir, "manifests", path.Base(at))
 	if _, err := h.Upload(ctx, host.File{Path: staged, Mode: 0o600, Content: content}); err != nil {
 		return err
 	}
 	component := strings.TrimSuffix(path.Base(at), ".yaml")
-	return kube.RunStep(ctx, h, "manifest-"+component, nil, "sh", "-c", swapScript, "sh", staged, at, component+"-"+h.Name())
+	return kube.RunStep(ctx, h, "manifest-"+component, nil, "sh", "-c", swapScript, "sh", staged, at, component+"-"+h.Name(), goes)
 }

@@ -277,11 +277,11 @@ func (h *Host) kubeadmReset() []func() error {
 }
 
 // Swap puts a staged manifest in place of another one, with the kubelet
-// stopped meanwhile, and the API server ended before.
-func (h *Host) Swap(staged, at string) []func() error {
+// stopped meanwhile, and the API server ended before if it leaves.
+func (h *Host) Swap(staged, at string, leaves bool) []func() error {
 	return []func() error{
 		func() error { h.halt("kubelet.service"); return nil },
-		func() error { h.apiEnded = true; return nil },
+		func() error { h.apiEnded = leaves; return nil },
 		func() error {
 			f, ok := h.Files[staged]
 			if !ok {
