@@ -86,7 +86,6 @@ func TestCluster(t *testing.T) {
 		{"plan of a finished cluster", planFinished},
 		{"asked on a terminal", askedOnTerminal},
 		{"status", statusWithFaults},
-		{"planned restarts are not noticed", plannedRestarts},
 		{"power off each master", powerOffMasters},
 		{"power off the balancer with the VIP", powerOffBalancer},
 		{"drill", drills},
@@ -102,6 +101,7 @@ func TestCluster(t *testing.T) {
 	if *long {
 		parts = append(parts, []part{
 			{"stopped and planned", stoppedAndPlanned},
+			{"planned restarts are not noticed", plannedRestarts},
 			{"fault 3: installer killed once", killedOnce},
 		}...)
 	}

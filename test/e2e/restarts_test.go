@@ -18,30 +18,39 @@ import (
 func plannedRestarts(t *testing.T) {
 	path := writeInventory(t, nil, nil)
 	awaitFaultless(t, path, 3*time.Minute)
-	ids := memberIDs(t, masters)
+	kubeconfig, ids := kubeconfigOf(t, path), memberIDs(t, masters)
 	for _, host := range masters {
-		soften(t, host)
-		awaitSoft(t, path, host)
-	}
-	s, _ := statusOf(t, path)
-	t.Logf("etcd's leader is %s", s.Quorum.Leader)
-	ps := startProbes(t, kubeconfigOf(t, path))
-	r := ha(t, "apply", "-o", "json", path)
-	r.want(t, 0)
-	for _, span := range spansOf(t, r) {
-		if span.phase == "harden-etcd" || span.phase == "readmit" {
-			t.Logf("%s of %s took %s", span.phase, span.host, span.took().Round(100*time.Millisecond))
-		}
-	}
-	ps.await(t, 40, time.Minute)
-	for _, report := range ps.stop(t, "planned restarts of three masters") {
-		if n := len(report.Failures); n > 0 {
-			t.Errorf("%d requests failed, want none", n)
+		t.Run(host, func(t *testing.T) { plannedRestart(t, path, kubeconfig, host) })
+		if t.Failed() {
+			t.FailNow()
 		}
 	}
 	wantExisting(t, masters)
 	if now := memberIDs(t, masters); now != ids {
 		t.Errorf("members before:\n%s\nafter:\n%s", ids, now)
+	}
+}
+
+func plannedRestart(t *testing.T, path, kubeconfig, host string) {
+	soften(t, host)
+	awaitSoft(t, path, host)
+	what := "planned restart of " + host
+	if s, _ := statusOf(t, path); s.Quorum.Leader == host {
+		what += ", etcd's leader"
+	}
+	ps := startProbes(t, kubeconfig)
+	r := ha(t, "apply", "-o", "json", path)
+	r.want(t, 0)
+	ps.await(t, 40, time.Minute)
+	for _, report := range ps.stop(t, what) {
+		if n := len(report.Failures); n > 0 {
+			t.Errorf("%s: %d requests failed, want none", what, n)
+		}
+	}
+	for _, span := range spansOf(t, r) {
+		if span.host == host && (span.phase == "harden-etcd" || span.phase == "readmit") {
+			t.Logf("%s: %s took %s", what, span.phase, span.took().Round(100*time.Millisecond))
+		}
 	}
 	awaitFaultless(t, path, time.Minute)
 }
