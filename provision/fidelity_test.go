@@ -75,7 +75,7 @@ func TestClustersAreAsTheRealOnesAre(t *testing.T) {
 		if err := reset(t.Context(), w, c, nil); err != nil {
 			t.Fatal(err)
 		}
-		golden.Check(t, "fidelity/reset.golden", lines(fidelity.Simulated(w, c)))
+		golden.Check(t, "fidelity/reset.golden", lines(fidelity.Simulated(w, c).Hosts()))
 		w.Begin(t.Context(), nil)
 		fidelity.Check(t.Context(), sceneOn(t, w, c, "cp-1"), fidelity.Reset())
 	})

@@ -29,6 +29,16 @@ var Units = []string{"containerd.service", "kubelet.service", "haproxy.service",
 // Kinds are the resources whose objects are compared.
 var Kinds = []string{"namespaces", "nodes", "configmaps", "daemonsets", "serviceaccounts", "leases"}
 
+// Hosts are the lines of hosts alone, without those of etcd and the API.
+func (s State) Hosts() State {
+	return slices.DeleteFunc(slices.Clone(s), func(line string) bool {
+		return strings.HasPrefix(line, "member ") || strings.HasPrefix(line, "object ")
+	})
+}
+
+// attempt is the number of a step: how often one was tried is no difference.
+var attempt = regexp.MustCompile(`-[0-9]+$`)
+
 var movedAside = regexp.MustCompile(`\.ha-install-[0-9TZ]+`)
 
 // file is the name under which a file is compared; "" for one that is not.
@@ -44,7 +54,7 @@ func file(p string) string {
 		}
 	}
 	if strings.HasPrefix(p, "/var/lib/ha-install/steps/") {
-		return path.Dir(p)
+		return attempt.ReplaceAllString(path.Dir(p), "")
 	}
 	for _, ours := range []string{
 		"/etc/kubernetes/", "/etc/haproxy/", "/etc/keepalived/", "/etc/containerd/", "/etc/crictl.yaml", "/etc/cni/net.d/", "/etc/sysctl.d/90-ha-install", "/etc/modules-load.d/ha-install",
