@@ -34,12 +34,17 @@ func (c *Cluster) Balances(h Host) bool {
 }
 
 // SoftwareRoles are the roles whose software h needs: its own, and
-// load-balancer beside it on a master that balances.
+// load-balancer beside it on a master that balances; none on a host that was to
+// balance and is not any more.
 func (c *Cluster) SoftwareRoles(h Host) []Role {
-	if h.Role != RoleLoadBalancer && c.Balances(h) {
-		return []Role{h.Role, RoleLoadBalancer}
+	var roles []Role
+	if h.Role != RoleLoadBalancer {
+		roles = append(roles, h.Role)
 	}
-	return []Role{h.Role}
+	if c.Balances(h) {
+		roles = append(roles, RoleLoadBalancer)
+	}
+	return roles
 }
 
 // Nodes lists the hosts that are Nodes of the cluster: control planes first, then workers.

@@ -172,9 +172,14 @@ func (v *validator) balancerCount(n int) {
 		}
 	case BalancerMasters, BalancerExternal:
 		for i, h := range v.c.Spec.Hosts {
-			if h.Role == RoleLoadBalancer {
-				v.err(fmt.Sprintf("spec.hosts[%d].role", i), "a load-balancer host, but "+v.line(mode)+" is "+string(v.c.Spec.LoadBalancer.Mode),
-					"remove the host, or set mode: dedicated")
+			if h.Role != RoleLoadBalancer {
+				continue
+			}
+			at, what := fmt.Sprintf("spec.hosts[%d].role", i), "a load-balancer host, but "+v.line(mode)+" is "+string(v.c.Spec.LoadBalancer.Mode)
+			if v.c.Spec.LoadBalancer.Mode == BalancerExternal {
+				v.err(at, what, "remove the host, or set mode: dedicated")
+			} else {
+				v.warn(at, what+": it does not balance any more, and what did is taken off it", "remove the host after the next apply")
 			}
 		}
 	}

@@ -117,8 +117,8 @@ f:26:13: spec.hosts[4].role: a load-balancer host, but spec.loadBalancer.mode (l
 			name: "load-balancer hosts where the masters balance", old: "  hosts:\n", with: `  loadBalancer: {mode: masters}
   hosts:
 `,
-			want: `f:23:13: spec.hosts[3].role: a load-balancer host, but spec.loadBalancer.mode (line 10) is masters; remove the host, or set mode: dedicated
-f:26:13: spec.hosts[4].role: a load-balancer host, but spec.loadBalancer.mode (line 10) is masters; remove the host, or set mode: dedicated`,
+			want: `f:23:13: warning: spec.hosts[3].role: a load-balancer host, but spec.loadBalancer.mode (line 10) is masters: it does not balance any more, and what did is taken off it; remove the host after the next apply
+f:26:13: warning: spec.hosts[4].role: a load-balancer host, but spec.loadBalancer.mode (line 10) is masters: it does not balance any more, and what did is taken off it; remove the host after the next apply`,
 		},
 		{
 			name: "an unknown balancer mode", old: "  hosts:\n", with: `  loadBalancer: {mode: externl}

@@ -94,8 +94,8 @@ func (a *apply) stages() []phase.Stage {
 		phase.AtOnce(masters, a.pushSecrets),
 		phase.AtOnce(masters, a.enrol),
 		phase.AtOnce(append(workers, notNodes(all)...), a.enrol),
-		phase.InTurn(newcomersLast(c.Balancers(), a.facts), a.balance),
 	)
+	stages = append(stages, a.balancing()...)
 	if !a.established {
 		stages = append(stages,
 			phase.Together(phase.One(a.initialise()), phase.AtOnce(a.joiners(), a.prepare)),

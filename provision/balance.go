@@ -15,10 +15,15 @@ import (
 // balance configures HAProxy and keepalived on one host that balances. Hosts
 // take turns, so that another one holds the VIP meanwhile.
 func (a *apply) balance(ih inventory.Host) phase.Phase {
+	return a.balanceWith("balancer", ih, leaving(a.Cluster, a.facts))
+}
+
+// balanceWith has keepalived know of guests beside the hosts that balance.
+func (a *apply) balanceWith(name string, ih inventory.Host, guests []inventory.Host) phase.Phase {
 	return phase.Phase{
-		Name: "balancer", Host: ih.Name,
+		Name: name, Host: ih.Name,
 		Done: func(ctx context.Context) (bool, error) {
-			h, files, err := a.balancerFiles(ctx, ih)
+			h, files, err := a.balancerFiles(ctx, ih, guests)
 			if err != nil {
 				return false, err
 			}
@@ -34,37 +39,50 @@ func (a *apply) balance(ih inventory.Host) phase.Phase {
 			return true, nil
 		},
 		Do: func(ctx context.Context) error {
-			h, files, err := a.balancerFiles(ctx, ih)
+			h, files, err := a.balancerFiles(ctx, ih, guests)
 			if err != nil {
 				return err
 			}
 			return configureBalancer(ctx, h, files)
 		},
-		Explain: func(ctx context.Context) ([]phase.Change, error) { return a.explainBalancer(ctx, ih) },
+		Explain: func(ctx context.Context) ([]phase.Change, error) { return a.explainBalancer(ctx, ih, guests) },
 		Gate:    []phase.Check{a.unitActive(ih, "haproxy"), a.unitActive(ih, "keepalived")},
 	}
 }
 
 // balancerFiles renders the files of a balancer with the interface that holds
 // its internal address, unless the inventory names one.
-func (a *apply) balancerFiles(ctx context.Context, ih inventory.Host) (host.Host, []host.File, error) {
-	h, err := a.host(ih.Name)
+func (a *apply) balancerFiles(ctx context.Context, ih inventory.Host, guests []inventory.Host) (host.Host, []host.File, error) {
+	h, b, err := a.balancer(ctx, ih, guests)
 	if err != nil {
 		return nil, nil, err
-	}
-	b := templates.Balancer{Interface: a.Cluster.Spec.LoadBalancer.Interface, CAPEM: a.secrets.ca.CAPEM()}
-	if b.Interface == "" {
-		if b.Interface, err = interfaceOf(ctx, h, ih.IP().String()); err != nil {
-			return nil, nil, err
-		}
 	}
 	rendered, err := templates.BalancerFiles(a.Cluster, ih, b)
 	return h, hostFiles(rendered), err
 }
 
+func (a *apply) balancer(ctx context.Context, ih inventory.Host, guests []inventory.Host) (host.Host, templates.Balancer, error) {
+	b := templates.Balancer{Interface: a.Cluster.Spec.LoadBalancer.Interface, CAPEM: a.secrets.ca.CAPEM(), Guests: guests}
+	h, err := a.host(ih.Name)
+	if err == nil && b.Interface == "" {
+		b.Interface, err = interfaceOf(ctx, h, ih.IP().String())
+	}
+	return h, b, err
+}
+
+func addressesOf(ctx context.Context, h host.Reader, ip string) ([]byte, error) {
+	return h.Query(ctx, "ip", "-oneline", "address", "show", "to", ip)
+}
+
+// holds says whether an address is on the host now.
+func holds(ctx context.Context, h host.Reader, ip string) (bool, error) {
+	out, err := addressesOf(ctx, h, ip)
+	return len(out) > 0, err
+}
+
 // interfaceOf finds the network interface that holds an address.
 func interfaceOf(ctx context.Context, h host.Reader, ip string) (string, error) {
-	out, err := h.Query(ctx, "ip", "-oneline", "address", "show", "to", ip)
+	out, err := addressesOf(ctx, h, ip)
 	if err != nil {
 		return "", err
 	}

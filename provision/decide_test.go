@@ -255,7 +255,8 @@ func TestSumOfAFile(t *testing.T) {
 }
 
 func TestSameBalancers(t *testing.T) {
-	dedicated, masters := testCluster(t), onMasters(testCluster(t))
+	dedicated, masters, still := testCluster(t), onMasters(testCluster(t)), testCluster(t)
+	still.Spec.LoadBalancer.Mode = inventory.BalancerMasters // the old balancers are listed still
 	external := onMasters(testCluster(t))
 	external.Spec.LoadBalancer = inventory.LoadBalancer{Mode: inventory.BalancerExternal}
 	up := marker{Cluster: "prod", Established: true}
@@ -279,10 +280,10 @@ func TestSameBalancers(t *testing.T) {
 		{"both balancer hosts were set up anew", dedicated, of(up, "none", all...), ""},
 		{"bare hosts", masters, nil, ""},
 		{"a run that broke off before any balancer", masters, of(marker{Cluster: "prod"}, "none", all...), ""},
-		{"the masters balance, and other hosts are to", dedicated, of(up, "cp-", all...), "cp-1, cp-2, cp-3 balance"},
-		{"masters balance from a run that broke off, and other hosts are to", dedicated, of(marker{Cluster: "prod"}, "cp-2", all...), "cp-2 balance"},
-		{"a keepalived that was there before us is no balancer of ours", dedicated, of(marker{}, "cp-", all...), ""},
-		{"other hosts balance, and the masters are to", masters, of(up, "lb-", "cp-1", "cp-2", "cp-3"), "no master has keepalived"},
+		{"the masters balance, and hand over to other hosts", dedicated, of(up, "cp-", all...), ""},
+		{"other hosts balance, and hand over to the masters", still, of(up, "lb-", all...), ""},
+		{"a keepalived that was there before us is no balancer of ours", external, of(marker{}, "cp-", all...), ""},
+		{"other hosts balance and are not listed, and the masters are to", masters, of(up, "lb-", "cp-1", "cp-2", "cp-3"), "no host of the inventory has keepalived"},
 		{"the masters balance, and an external one is to", external, of(up, "cp-", all...), "cp-1, cp-2, cp-3 balance"},
 		{"an external balancer, as it was", external, of(up, "none", all...), ""},
 	}
@@ -298,6 +299,16 @@ func TestSameBalancers(t *testing.T) {
 		case row.want != "" && (err == nil || !strings.Contains(err.Error(), row.want)):
 			t.Errorf("%s: %v, wanted %q", row.name, err, row.want)
 		}
+	}
+}
+
+func TestWhoHoldsTheVIPLeavesLast(t *testing.T) {
+	c := testCluster(t)
+	c.Spec.LoadBalancer.Mode = inventory.BalancerMasters
+	ours := marker{Cluster: "prod"}
+	facts := map[string]hostFacts{"lb-1": {marker: ours, balances: true, holdsVIP: true}, "lb-2": {marker: ours, balances: true}, "cp-1": {marker: ours, balances: true}}
+	if got := strings.Join(namesOf(leaving(c, facts)), " "); got != "lb-2 lb-1" {
+		t.Errorf("leaving: %s, wanted lb-2 lb-1", got)
 	}
 }
 

@@ -244,8 +244,8 @@ func (a *apply) explainConfigure(ctx context.Context, ih inventory.Host) ([]phas
 	return append(explained, daemon("containerd", changeRestart, slices.Contains(changed, templates.ContainerdConfigPath), up)...), nil
 }
 
-func (a *apply) explainBalancer(ctx context.Context, ih inventory.Host) ([]phase.Change, error) {
-	h, files, err := a.balancerFiles(ctx, ih)
+func (a *apply) explainBalancer(ctx context.Context, ih inventory.Host, guests []inventory.Host) ([]phase.Change, error) {
+	h, files, err := a.balancerFiles(ctx, ih, guests)
 	if err != nil {
 		return nil, err
 	}

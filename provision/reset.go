@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"slices"
 	"sync"
 
 	"github.com/ha-install/ha-install/inventory"
@@ -44,9 +45,15 @@ func (s *Site) reset(ctx context.Context, run *phase.Runner) error {
 	return run.Run(ctx, []phase.Stage{
 		phase.AtOnce(ours(c.Workers()), s.resetNode),
 		phase.AtOnce(ours(c.ControlPlanes()), s.resetNode),
-		phase.AtOnce(ours(c.Balancers()), s.resetBalancer),
+		phase.AtOnce(ours(mayBalance(c)), s.resetBalancer),
 		phase.AtOnce(ours(c.Spec.Hosts), s.disown),
 	})
+}
+
+// mayBalance are the hosts that balance, and those that still may from before
+// the inventory had it otherwise.
+func mayBalance(c *inventory.Cluster) []inventory.Host {
+	return slices.DeleteFunc(slices.Clone(c.Spec.Hosts), func(h inventory.Host) bool { return h.Role != inventory.RoleLoadBalancer && !c.Balances(h) })
 }
 
 func (s *Site) resetNode(ih inventory.Host) phase.Phase {
@@ -82,16 +89,7 @@ func (s *Site) resetBalancer(ih inventory.Host) phase.Phase {
 			if err != nil {
 				return err
 			}
-			// keepalived first: it gives the VIP up while HAProxy still serves.
-			if err := endUnits(ctx, h, []string{"systemctl", "disable", "--now"}, "keepalived.service", "haproxy.service"); err != nil {
-				return err
-			}
-			for _, p := range []string{templates.HAProxyConfigPath, templates.HAProxyCAPath, templates.KeepalivedPath} {
-				if _, err := h.MoveAside(ctx, p); err != nil {
-					return err
-				}
-			}
-			return nil
+			return endBalancer(ctx, h)
 		},
 	}
 }

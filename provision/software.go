@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"path"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -163,7 +164,7 @@ func missingTools(ctx context.Context, h host.Reader, roles []inventory.Role, ve
 	if err != nil {
 		return m, err
 	}
-	if m.tools = strings.Fields(string(out)); len(m.tools) > 0 || roles[0] == inventory.RoleLoadBalancer {
+	if m.tools = strings.Fields(string(out)); len(m.tools) > 0 || !slices.ContainsFunc(roles, func(r inventory.Role) bool { return r != inventory.RoleLoadBalancer }) {
 		return m, nil
 	}
 	said, err := h.Query(ctx, "sh", "-c", versionsScript)

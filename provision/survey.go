@@ -30,6 +30,8 @@ type hostFacts struct {
 	// balances: keepalived was configured, which says that the host holds the
 	// VIP, or is ready to.
 	balances bool
+	// holdsVIP is asked only of hosts that balance and are not to.
+	holdsVIP bool
 }
 
 // beginning is where a run of apply starts from.
@@ -66,6 +68,9 @@ func (a *apply) survey(ctx context.Context) (map[string]hostFacts, error) {
 	facts := map[string]hostFacts{}
 	err := a.onAll(ctx, a.Cluster.Spec.Hosts, func(ctx context.Context, ih inventory.Host, h host.Host) error {
 		f, err := readFacts(ctx, h)
+		if err == nil && f.balances && !a.Cluster.Balances(ih) && a.Cluster.Spec.LoadBalancer.VIP != "" {
+			f.holdsVIP, err = holds(ctx, h, a.Cluster.Spec.LoadBalancer.VIP)
+		}
 		mu.Lock()
 		defer mu.Unlock()
 		facts[ih.Name] = f
@@ -140,32 +145,50 @@ func decideBeginning(c *inventory.Cluster, facts map[string]hostFacts) (beginnin
 	return b, noOrphans(c, facts, b)
 }
 
-// sameBalancers refuses an inventory in which other hosts balance than those
-// that do, or that were set up to by a run that broke off: two keepaliveds that
-// do not know of each other would both take the VIP.
+// sameBalancers refuses a change of who balances that apply cannot make: it
+// has to reach who holds the VIP now, for nobody else may take it meanwhile.
 func sameBalancers(c *inventory.Cluster, facts map[string]hostFacts, b beginning) error {
-	var left []string // balance, and are not to
-	held := false     // by one that is to
-	for _, h := range c.Spec.Hosts {
-		f := facts[h.Name]
-		if f.balances && f.marker.Cluster == c.Metadata.Name && !c.Balances(h) {
-			left = append(left, h.Name)
-		}
-		held = held || f.balances && c.Balances(h)
+	held := false // by one that is to
+	for _, h := range c.Balancers() {
+		held = held || facts[h.Name].balances
 	}
-	refusal := &ConflictError{
-		What: fmt.Sprintf("the inventory wants spec.loadBalancer.mode %s, the cluster has another one", c.Spec.LoadBalancer.Mode),
-		Run:  "set spec.loadBalancer back to what the cluster was made with",
-	}
+	left := leaving(c, facts)
+	refusal := &ConflictError{What: fmt.Sprintf("the inventory wants spec.loadBalancer.mode %s, the cluster has another one", c.Spec.LoadBalancer.Mode)}
 	switch {
-	case len(left) > 0:
-		refusal.Why = fmt.Sprintf("%s balance with HAProxy and keepalived, and are not to any more", strings.Join(left, ", "))
+	case c.Spec.LoadBalancer.Mode == inventory.BalancerExternal && len(left) > 0:
+		refusal.Why = fmt.Sprintf("%s balance with HAProxy and keepalived, and would go on holding the endpoint's address", strings.Join(namesOf(left), ", "))
+		refusal.Run = "set spec.loadBalancer back to what the cluster was made with"
 		return refusal
-	case b.established && c.Spec.LoadBalancer.Mode == inventory.BalancerMasters && !held:
-		refusal.Why = "no master has keepalived: what holds " + c.Spec.LoadBalancer.VIP + " is elsewhere, and would go on holding it"
+	case b.established && c.Spec.LoadBalancer.Mode == inventory.BalancerMasters && !held && len(left) == 0:
+		refusal.Why = "no host of the inventory has keepalived: what holds " + c.Spec.LoadBalancer.VIP + " is elsewhere, and would go on holding it"
+		refusal.Run = "leave the hosts with role load-balancer in the inventory until apply has taken their balancers off"
 		return refusal
 	}
 	return nil
+}
+
+// leaving are the hosts of the cluster that balance and are not to any more,
+// who holds the VIP last.
+func leaving(c *inventory.Cluster, facts map[string]hostFacts) []inventory.Host {
+	var left, holders []inventory.Host
+	for _, h := range c.Spec.Hosts {
+		switch f := facts[h.Name]; {
+		case !f.balances || f.marker.Cluster != c.Metadata.Name || c.Balances(h):
+		case f.holdsVIP:
+			holders = append(holders, h)
+		default:
+			left = append(left, h)
+		}
+	}
+	return append(left, holders...)
+}
+
+func namesOf(hosts []inventory.Host) []string {
+	var names []string
+	for _, h := range hosts {
+		names = append(names, h.Name)
+	}
+	return names
 }
 
 // oneCA refuses hosts that bear the same cluster's name and different CAs.

@@ -15,6 +15,9 @@ import (
 type Balancer struct {
 	Interface string // carries the VIP on this host
 	CAPEM     []byte // the cluster's CA, which the health checks verify against
+	// Guests are peers beside the hosts that balance: those that begin to, or
+	// end it, while others still do.
+	Guests []inventory.Host
 }
 
 type server struct{ Name, Address string }
@@ -31,6 +34,13 @@ type balancerView struct {
 
 var balancerTemplates = template.Must(template.ParseFS(files, "files/*.tmpl"))
 
+// KeepalivedFile is what keepalived reads on a host that balances, or that did
+// and is to announce itself to those that will.
+func KeepalivedFile(c *inventory.Cluster, h inventory.Host, b Balancer) (File, error) {
+	content, err := render("keepalived.conf.tmpl", newBalancerView(c, h, b))
+	return File{Path: KeepalivedPath, Mode: 0o644, Content: content}, err
+}
+
 // BalancerFiles are what a host that balances holds: HAProxy in front of every
 // master of the inventory, keepalived between the hosts that balance.
 func BalancerFiles(c *inventory.Cluster, h inventory.Host, b Balancer) ([]File, error) {
@@ -42,7 +52,7 @@ func BalancerFiles(c *inventory.Cluster, h inventory.Host, b Balancer) ([]File, 
 	if err != nil {
 		return nil, err
 	}
-	keepalived, err := render("keepalived.conf.tmpl", view)
+	keepalived, err := KeepalivedFile(c, h, b)
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +62,7 @@ func BalancerFiles(c *inventory.Cluster, h inventory.Host, b Balancer) ([]File, 
 		{Path: HAProxyCAPath, Mode: 0o644, Content: b.CAPEM},
 		{Path: HAProxyConfigPath, Mode: 0o644, Content: haproxy},
 		check,
-		{Path: KeepalivedPath, Mode: 0o644, Content: keepalived},
+		keepalived,
 		embedded("restart-always.conf", "/etc/systemd/system/haproxy.service.d/10-ha-install.conf"),
 		embedded("restart-always.conf", "/etc/systemd/system/keepalived.service.d/10-ha-install.conf"),
 	}, nil
@@ -95,7 +105,7 @@ func newBalancerView(c *inventory.Cluster, h inventory.Host, b Balancer) balance
 	for _, m := range hostsWith(c, inventory.RoleControlPlane) {
 		view.Servers = append(view.Servers, server{m.Name, net.JoinHostPort(internalAddress(m), strconv.Itoa(apiServerPort))})
 	}
-	for _, peer := range c.Balancers() {
+	for _, peer := range append(c.Balancers(), b.Guests...) {
 		if peer.Name != h.Name {
 			view.Peers = append(view.Peers, internalAddress(peer))
 		}

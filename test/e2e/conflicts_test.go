@@ -40,7 +40,7 @@ func conflicts(t *testing.T) {
 		{"the balancer on the masters", append(slices.Clone(masters), "w-1"), func(d document) {
 			d.spec()["endpoint"] = map[string]any{"host": theLab.VIP}
 			d.spec()["loadBalancer"] = map[string]any{"mode": "masters"}
-		}, 3, []string{"spec.loadBalancer.mode masters, the cluster has another one", "no master has keepalived", "set spec.loadBalancer back"}},
+		}, 3, []string{"spec.loadBalancer.mode masters, the cluster has another one", "no host of the inventory has keepalived", "leave the hosts with role load-balancer"}},
 		{"another version", baseHosts, func(d document) {
 			d.spec()["kubernetes"] = map[string]any{"version": "v1.35.4"}
 			d.spec()["software"] = map[string]any{"source": "installed"}

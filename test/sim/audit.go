@@ -12,6 +12,7 @@ import (
 type audit struct {
 	broken []string
 	quorum bool   // there was one when it was last looked at
+	held   bool   // so was the VIP
 	ca     string // the set that a master held whole, with the encryption key
 	at     string
 }
@@ -54,21 +55,28 @@ func (w *World) inspect(act string) {
 	w.inspectVIP(act)
 }
 
-// inspectVIP wants that no two hosts hold the virtual address.
+// inspectVIP wants that all hosts that run keepalived know each other, for
+// two that do not may both hold the virtual address, and that it is not given up.
 func (w *World) inspectVIP(act string) {
-	var holders []string
-	for _, h := range w.sorted() {
-		if h.HoldsVIP() {
-			holders = append(holders, h.name)
+	all := slices.DeleteFunc(w.sorted(), func(h *Host) bool { return !h.keepalived() })
+	for _, h := range all {
+		for _, other := range all {
+			if h != other && !slices.Contains(h.Units["keepalived.service"].peers, other.address) {
+				w.accuse("%s: %s and %s both run keepalived, and %s does not announce itself to %s", act, h.name, other.name, h.name, other.name)
+			}
 		}
 	}
-	if len(holders) > 1 {
-		w.accuse("%s: the VIP is held by %q", act, holders)
+	had := w.audits.held
+	if w.audits.held = len(all) > 0; had && len(all) == 0 && !w.MayEnd {
+		w.accuse("%s: nobody holds the VIP any more", act)
 	}
 }
 
-// expected forgets a quorum that a fault has taken.
-func (w *World) expected() { w.audits.quorum = w.quorate() }
+// expected forgets a quorum, and a VIP, that a fault has taken.
+func (w *World) expected() {
+	w.audits.quorum = w.quorate()
+	w.audits.held = slices.ContainsFunc(w.sorted(), (*Host).keepalived)
+}
 
 // inspectCA wants that a set that a master once held whole is never replaced.
 func (w *World) inspectCA(act string) {
