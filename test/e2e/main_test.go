@@ -97,6 +97,7 @@ func TestCluster(t *testing.T) {
 		{"trial", trial},
 		{"fault 3: installer killed everywhere", fault3},
 		{"variants", variants},
+		{"balancer on the masters", balancerOnMasters},
 	}
 	if *long {
 		parts = append(parts, []part{
