@@ -74,6 +74,37 @@ func drills(t *testing.T) {
 	}
 }
 
+// drillWithPower takes the power of a whole master away by commands of the
+// operator's, and gives it back.
+func drillWithPower(t *testing.T) {
+	path := writeInventory(t, nil, nil)
+	awaitFaultless(t, path, 4*time.Minute)
+	h, err := theLab.Host(masters[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	container := strings.TrimSuffix(h.Container(), masters[0])
+	hook := func(name, command string) string {
+		file := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(file, []byte("#!/bin/sh\nexec "+command+" --name "+container+"\"$1\"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	r := ha(t, "drill", "--confirm", clusterName, "-o", "json", "--scenario", "master",
+		"--power-off-hook", hook("off", "lxc-stop --kill"), "--power-on-hook", hook("on", "lxc-start --daemon"), path)
+	r.want(t, 0)
+	var report drill.Report
+	if err := json.Unmarshal([]byte(r.stdout), &report); err != nil || len(report.Scenarios) != 1 {
+		t.Fatalf("drill -o json: %v\n%s", err, r.tail())
+	}
+	s := report.Scenarios[0]
+	t.Logf("%s without power: longest write gap %s, moved %s, whole %s after it came back; %+v", s.Host, s.WriteGap(), s.Moved, s.Recovered, s.Takeovers)
+	if gap := s.WriteGap().Duration(); s.Verdict != drill.Pass || s.Lost() != 0 || s.Moved == 0 || gap > masterGap {
+		t.Errorf("%s, %d lost, no write for %s, moved %s: %q", s.Verdict, s.Lost(), gap, s.Moved, s.Reasons)
+	}
+}
+
 // lookAtDrill compares what a browser shows of a drill with its JSON.
 func lookAtDrill(t *testing.T, file string, r drill.Report) {
 	t.Helper()

@@ -92,6 +92,7 @@ func TestCluster(t *testing.T) {
 		{"power off the balancer with the VIP", powerOffBalancer, false},
 		{"planned restarts are not noticed", plannedRestarts, true},
 		{"drill", drills, true},
+		{"drill with the power taken", drillWithPower, true},
 		{"drill killed", drillsKilled, true},
 		{"conflicts", conflicts, false},
 		{"grow through faults", grow, false},
