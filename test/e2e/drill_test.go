@@ -155,11 +155,7 @@ const selfRepair = 15 * time.Second
 // undoes it, and the cluster is whole again without anybody.
 func drillsKilled(t *testing.T) {
 	path := writeInventory(t, nil, nil)
-	names := []string{"master", "balancer"}
-	if *long {
-		names = drill.Names()
-	}
-	for _, name := range names {
+	for _, name := range drill.Names() {
 		t.Run(name, func(t *testing.T) {
 			awaitFaultless(t, path, 4*time.Minute)
 			struck := false
