@@ -102,6 +102,7 @@ func TestCluster(t *testing.T) {
 		{"fault 3: installer killed everywhere", fault3, false},
 		{"variants", variants, true},
 		{"balancer on the masters", balancerOnMasters, true},
+		{"external balancer", externalBalancer, true},
 		{"stopped and planned", stoppedAndPlanned, true},
 		{"fault 3: installer killed once", killedOnce, true},
 	}
