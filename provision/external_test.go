@@ -117,6 +117,7 @@ func TestExternalBalancerIsCheckedBeforeAnybodyJoins(t *testing.T) {
 		want    string
 	}{
 		{"a stale backend of another CA", sim.Outside{Other: servedBy(t, sets[1], c.Spec.Endpoint.Host)}, "not this cluster's CA: a stale backend"},
+		{"a stale backend of another CA, for another name", sim.Outside{Other: servedBy(t, sets[1], "198.51.100.99")}, "not this cluster's CA: a stale backend"},
 		{"a server of this CA that is no master", sim.Outside{Other: servedBy(t, sets[0], c.Spec.Endpoint.Host)}, "no master of the inventory"},
 		{"a certificate without the endpoint's name", sim.Outside{Other: servedBy(t, sets[0], "198.51.100.99")}, "not valid for 198.51.100.100 but for 198.51.100.99"},
 		{"no hairpin", sim.Outside{NoHairpin: true}, "cp-1: 3 of "},

@@ -109,18 +109,22 @@ func meet(ctx context.Context, d kube.Dialer, endpoint string, ca *x509.CertPool
 	if !errors.As(err, &refused) || len(refused.UnverifiedCertificates) == 0 {
 		return encounter{silence: endpointError(err)}
 	}
-	return encounter{other: mismatch(err, refused.UnverifiedCertificates[0], byPrint)}
+	return encounter{other: mismatch(err, refused.UnverifiedCertificates[0], ca, byPrint)}
 }
 
-// mismatch says why a certificate was not accepted, and what to do.
-func mismatch(err error, shown *x509.Certificate, byPrint map[string]string) string {
+// mismatch says why a certificate was not accepted, and what to do. A name that
+// is missing counts for less than a CA that is not ours, which is asked after it.
+func mismatch(err error, shown *x509.Certificate, ca *x509.CertPool, byPrint map[string]string) string {
 	whose := fmt.Sprintf("a server with a certificate of %q", shown.Subject.CommonName)
 	if name := byPrint[fingerprint(shown.Raw)]; name != "" {
 		whose = name
 	}
 	var name x509.HostnameError
 	var authority x509.UnknownAuthorityError
+	_, issued := shown.Verify(x509.VerifyOptions{Roots: ca})
 	switch {
+	case errors.As(issued, &authority):
+		return fmt.Sprintf("%s, issued by %q, which is not this cluster's CA: a stale backend, or one of another cluster; take it out of the backends", whose, shown.Issuer.CommonName)
 	case errors.As(err, &name):
 		names := append([]string(nil), shown.DNSNames...)
 		for _, ip := range shown.IPAddresses {
@@ -131,8 +135,6 @@ func mismatch(err error, shown *x509.Certificate, byPrint map[string]string) str
 		}
 		return fmt.Sprintf("%s, which is not valid for %s but for %s: have the balancer pass TLS through to the API servers, whose certificates have the name",
 			whose, name.Host, strings.Join(names, ", "))
-	case errors.As(err, &authority):
-		return fmt.Sprintf("%s, issued by %q, which is not this cluster's CA: a stale backend, or one of another cluster; take it out of the backends", whose, shown.Issuer.CommonName)
 	}
 	return whose + ": " + err.Error()
 }
