@@ -276,12 +276,17 @@ func (r *Runner) emit(e Event) {
 // ends; the error then carries the last thing seen.
 func Wait(ctx context.Context, c Check) error {
 	var said string
+	var last error
 	for {
 		err := c.Run(ctx)
+		if last != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+			err = last // what our own limit has cut short says nothing
+		}
 		var final *finalError
 		if err == nil || errors.As(err, &final) {
 			return err
 		}
+		last = err
 		if text := c.Name + ": " + err.Error(); text != said && ctx.Err() == nil {
 			Await(ctx, text)
 			said = text

@@ -326,6 +326,21 @@ func TestEventsOfLongCommands(t *testing.T) {
 	Say(t.Context(), "outside of a phase nobody listens, and nothing happens")
 }
 
+func TestWaitSaysWhatItSawBeforeItsLimitCutALookShort(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	asked := 0
+	err := Wait(ctx, Check{Name: "dpkg", Run: func(ctx context.Context) error {
+		if asked++; asked == 1 {
+			return errors.New("locked")
+		}
+		cancel()
+		return Final(ctx.Err())
+	}})
+	if err == nil || !strings.Contains(err.Error(), "last seen: locked") {
+		t.Errorf("%v, want what was seen before", err)
+	}
+}
+
 func TestWaitSaysWhatItSawOnceForEachAnswer(t *testing.T) {
 	answers := []string{"1 of 3", "1 of 3", "2 of 3"}
 	var said []string
