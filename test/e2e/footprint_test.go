@@ -81,7 +81,7 @@ find /etc/kubernetes /etc/haproxy /etc/keepalived /etc/containerd /etc/cni /etc/
 	/usr/local/bin /opt/cni /var/lib/ha-install /var/lib/kubelet/config.yaml /var/lib/kubelet/kubeadm-flags.env \
 	-xdev \( -path /var/lib/ha-install/lock -o -path /var/lib/ha-install/journal \) -prune -o \
 	-printf '%p %m %u %s %T@ %C@ %l\n' 2>/dev/null | sort
-if [ -x /usr/local/bin/ctr ]; then ctr -n k8s.io tasks ls | awk '{print $1, $2, $3}' | sort; fi
+if [ -x /usr/local/bin/ctr ]; then ctr -n k8s.io tasks ls | awk '$3 == "RUNNING" {print $1, $2}' | sort; fi
 for unit in kubelet containerd haproxy keepalived; do
 	echo "$unit $(systemctl show -p MainPID -p ActiveEnterTimestampMonotonic "$unit.service" | tr '\n' ' ')"
 done
