@@ -31,3 +31,26 @@ func TestChangesAskBefore(t *testing.T) {
 		t.Errorf("secrets %q", secrets)
 	}
 }
+
+// late is what a client's own time limit ends with.
+type late struct{}
+
+func (late) Error() string   { return "no answer in time" }
+func (late) Timeout() bool   { return true }
+func (late) Temporary() bool { return true }
+
+func TestATokenIsTriedAgainWhenAnAnswerIsLate(t *testing.T) {
+	for _, row := range []struct{ lateFor, tries int }{{0, 1}, {2, 3}, {9, 3}} {
+		asked := 0
+		_, client := newGuardedAPI(t, func(context.Context) error {
+			if asked++; asked <= row.lateFor {
+				return late{}
+			}
+			return nil
+		})
+		token, err := client.CreateToken(t.Context(), time.Minute)
+		if made := row.lateFor < row.tries; asked != row.tries || made != (err == nil && token != "") {
+			t.Errorf("late for %d tries: %d were made, error %v", row.lateFor, asked, err)
+		}
+	}
+}

@@ -3,7 +3,9 @@ package kube
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -24,11 +26,16 @@ const tokenDescription = "made by ha-install for one join"
 // tokenAlphabet is what kubeadm's token pattern allows.
 const tokenAlphabet = "abcdefghijklmnopqrstuvwxyz0123456789"
 
+// tokenTries is how often the making of a token is tried. An API server has a
+// connection to etcd for each kind of object, and after a restart of etcd each
+// comes back in its own time, /readyz or not: the first write may hang.
+const tokenTries = 3
+
 // CreateToken makes a bootstrap token that lives for ttl at most. It
 // authenticates but does not sign cluster-info: our joins pin the CA by file.
 func (c *Client) CreateToken(ctx context.Context, ttl time.Duration) (string, error) {
 	id, secret := randomText(6), randomText(16)
-	_, err := c.CoreV1().Secrets(metav1.NamespaceSystem).Create(ctx, &corev1.Secret{
+	object := &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{
 			Name: bootstrapapi.BootstrapTokenSecretPrefix + id,
 		},
@@ -41,7 +48,18 @@ func (c *Client) CreateToken(ctx context.Context, ttl time.Duration) (string, er
 			bootstrapapi.BootstrapTokenExtraGroupsKey:      joinGroup,
 			bootstrapapi.BootstrapTokenDescriptionKey:      tokenDescription,
 		},
-	}, metav1.CreateOptions{})
+	}
+	var err error
+	for try := range tokenTries {
+		_, err = c.CoreV1().Secrets(metav1.NamespaceSystem).Create(ctx, object, metav1.CreateOptions{})
+		if try > 0 && apierrors.IsAlreadyExists(err) { // an earlier try's answer was late
+			err = nil
+		}
+		var late net.Error
+		if ctx.Err() != nil || !errors.As(err, &late) || !late.Timeout() {
+			break
+		}
+	}
 	if err != nil {
 		return "", fmt.Errorf("creating a bootstrap token: %w", err)
 	}
