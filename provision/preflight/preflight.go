@@ -69,6 +69,10 @@ func Run(ctx context.Context, c *inventory.Cluster, hosts map[string]host.Reader
 		return nil
 	})
 	_ = g.Wait() // the three put their errors into what they return
+	if strangerAnswers(c, all, endpoint) {
+		// keepalived may just have taken the VIP: the facts are older than the answer.
+		all, findings = gather(ctx, c, hosts, &opt)
+	}
 
 	for _, s := range all {
 		findings = append(findings, decideHost(s)...)

@@ -281,6 +281,16 @@ func decideEndpoint(c *inventory.Cluster, all []subject, dials []dial) []Finding
 	return named("", CheckEndpoint, ok("nobody answers at %s yet", at))
 }
 
+// strangerAnswers reports whether somebody answers at a VIP that no host says
+// it has.
+func strangerAnswers(c *inventory.Cluster, all []subject, dials []dial) bool {
+	v := vip(c)
+	if !v.IsValid() || !managed(c) || slices.ContainsFunc(all, func(s subject) bool { return s.facts.interfaceOf(v) != "" }) {
+		return false
+	}
+	return slices.ContainsFunc(dials, func(d dial) bool { return d.answer == connected || d.answer == refused })
+}
+
 // unseenBalancer reports whether a balancer of this cluster told no facts.
 func unseenBalancer(c *inventory.Cluster, all []subject) bool {
 	for _, h := range c.Balancers() {

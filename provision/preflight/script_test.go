@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -225,5 +226,45 @@ func testCluster() *inventory.Cluster {
 				h("cp-3", "10.0.0.23", inventory.RoleControlPlane), h("w-1", "10.0.0.31", inventory.RoleWorker),
 			},
 		},
+	}
+}
+
+// latecomer takes the VIP after it was asked for its facts.
+type latecomer struct {
+	local
+	asked *int
+}
+
+func (l latecomer) Query(ctx context.Context, argv ...string) ([]byte, error) {
+	out, err := l.local.Query(ctx, argv...)
+	if *l.asked++; *l.asked > 1 {
+		out = append([]byte("addr=9: eth0    inet 10.0.0.10/32 scope global eth0\n"), out...)
+	}
+	return out, err
+}
+
+// TestAVIPThatIsJustTakenIsNotAStrangers has keepalived take the VIP between
+// the facts and the question who answers there.
+func TestAVIPThatIsJustTakenIsNotAStrangers(t *testing.T) {
+	c := testCluster()
+	at := func(address string) error {
+		if strings.HasPrefix(address, "10.0.0.10:") {
+			return nil
+		}
+		return syscall.ECONNREFUSED
+	}
+	for _, takes := range []bool{true, false} {
+		hosts, asked := map[string]host.Reader{}, 0
+		for _, h := range c.Spec.Hosts {
+			hosts[h.Name] = local{t: t, name: h.Name, dial: at}
+		}
+		if takes {
+			hosts["lb-1"] = latecomer{local{t: t, name: "lb-1", dial: at}, &asked}
+		}
+		r := Run(t.Context(), c, hosts, Options{Ours: func(string) bool { return true }})
+		i := slices.IndexFunc(r.Findings, func(f Finding) bool { return f.Check == CheckEndpoint })
+		if i < 0 || (r.Findings[i].Severity == OK) != takes {
+			t.Errorf("taken by lb-1: %t: %+v", takes, r.Findings[max(i, 0)])
+		}
 	}
 }
