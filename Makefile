@@ -61,11 +61,11 @@ lab-ssh: ## Log in to a lab host: make lab-ssh HOST=cp-1
 
 e2e: build lab-up ## The suite on real hosts, and the report's page in a browser
 	@./test/deps.sh browser
-	go test -tags e2e -count=1 -p 1 -timeout 50m -v ./test/e2e ./test/fault ./test/browser
+	@./test/suite.sh -timeout 50m ./test/e2e ./test/fault ./test/browser
 
 e2e-long: build lab-up ## The suite, and the parts that are too long for each change
 	@./test/deps.sh browser
-	go test -tags e2e -count=1 -p 1 -timeout 70m -v ./test/e2e -long
+	@./test/suite.sh -timeout 120m ./test/e2e -long
 
 demo: build lab-up ## Bare hosts to a verified cluster, and a look around
 	./test/demo.sh
