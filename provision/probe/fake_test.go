@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -27,7 +28,7 @@ type fakeAPI struct {
 	objects     map[string]corev1.ConfigMap
 	revision    int
 	connections int
-	// behave is asked for the nth write and returns how it ends.
+	// behave is asked for the write of number n and returns how it ends.
 	behave func(n int) behaviour
 	writes int
 	lists  int
@@ -103,7 +104,11 @@ func (f *fakeAPI) create(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.writes++
-	how := f.behave(f.writes)
+	n, err := strconv.Atoi(object.Data["counter"])
+	if err != nil {
+		f.t.Errorf("write: %v", err)
+	}
+	how := f.behave(n)
 	f.revision++
 	object.ResourceVersion = fmt.Sprint(f.revision)
 	switch how {

@@ -62,8 +62,9 @@ type Probe struct {
 }
 
 // Start begins to write and returns at once. Every write creates one numbered
-// ConfigMap; one write is under way at a time, so the numbers reach the API in
-// order, and a slow one delays the next. The context bounds the whole probe.
+// ConfigMap at its own time, whether those before it have been answered or not,
+// as independent clients do: a probe that waits for an answer does not see what
+// an outage costs the others. The context bounds the whole probe.
 func Start(ctx context.Context, config Config) (*Probe, error) {
 	config = withDefaults(config)
 	client, err := newClient(config)
@@ -103,18 +104,21 @@ func withDefaults(c Config) Config {
 	return c
 }
 
-// loop makes one request at each tick, and the next one when that has ended.
+// loop sends one request at each tick and returns when all have been answered
+// or given up; no more than Rate times Timeout are under way at a time.
 func (p *Probe) loop(ctx context.Context, request func(context.Context, int)) {
 	tick := time.NewTicker(time.Second / time.Duration(p.config.Rate))
 	defer tick.Stop()
+	var underWay sync.WaitGroup
+	defer underWay.Wait()
 	for n := 1; ; n++ {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		// Not a child of ctx: Stop must not make a failure of the last request.
-		request(context.WithoutCancel(ctx), n)
+		// Not a child of ctx: Stop must not make a failure of the last requests.
+		underWay.Go(func() { request(context.WithoutCancel(ctx), n) })
 	}
 }
 

@@ -2,6 +2,7 @@ package probe
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -18,10 +19,11 @@ type attempt struct {
 type record struct {
 	started      time.Time
 	attempts     int
-	acknowledged []attempt
+	acknowledged []attempt // in the order in which they ended, but for races
 	failures     []Failure
 	reads        Reads
-	readFailed   time.Time // when the first of the failures in a row was sent; zero: the last one worked
+	readWorked   time.Time // when the last read that worked was answered
+	readFailed   time.Time // since when reads have failed; zero: the last one worked
 	samples      []Sample
 	unsampled    int
 }
@@ -50,8 +52,9 @@ func (r *record) sample(s Sample) {
 type Reads struct {
 	Attempts int
 	Failures int
-	// LongestOutage is the longest time from the sending of a read that failed
-	// to the next answer, or to the end.
+	// LongestOutage is the longest time without an answer around reads that
+	// failed: from the sending of the first one, or the last answer if that came
+	// later, to the next answer, or to the end.
 	LongestOutage time.Duration
 	// Stale are the reads that did not find a write that was acknowledged
 	// before they were sent: 404, or another content.
@@ -73,12 +76,22 @@ func (r *record) addRead(s Sample, err error, stale bool) {
 			r.reads.First = err
 		}
 		if r.readFailed.IsZero() {
-			r.readFailed = s.At
+			r.readFailed = later(s.At, r.readWorked)
 		}
-	case !r.readFailed.IsZero():
-		r.reads.LongestOutage = max(r.reads.LongestOutage, ended.Sub(r.readFailed))
-		r.readFailed = time.Time{}
+	default:
+		r.readWorked = later(r.readWorked, ended)
+		if !r.readFailed.IsZero() {
+			r.reads.LongestOutage = max(r.reads.LongestOutage, ended.Sub(r.readFailed))
+			r.readFailed = time.Time{}
+		}
 	}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 func (r *record) add(a attempt) {
@@ -121,7 +134,7 @@ type Report struct {
 	// Lost are the acknowledged writes that are not there any more.
 	Lost []int
 	// Backwards are the acknowledged writes whose resourceVersion is not above
-	// that of the one acknowledged before: the API went back in time.
+	// that of one acknowledged before they were sent: the API went back in time.
 	Backwards []int
 	// Verified says that Lost was found out by reading everything back.
 	Verified bool
@@ -142,22 +155,37 @@ func (r *record) report(kind Kind, ended time.Time) Report {
 	if !r.readFailed.IsZero() {
 		out.Reads.LongestOutage = max(out.Reads.LongestOutage, ended.Sub(r.readFailed))
 	}
-	last, version := r.started, uint64(0)
+	last := r.started
 	gap := func(until time.Time) {
 		if d := until.Sub(last); d > out.LongestGap {
 			out.LongestGap, out.LongestGapAt = d, last
 		}
 		last = until
 	}
+	slices.SortFunc(r.acknowledged, func(a, b attempt) int { return a.ended.Compare(b.ended) })
 	for _, a := range r.acknowledged {
 		gap(a.ended)
 		out.Slowest = max(out.Slowest, a.ended.Sub(a.began))
-		if a.version <= version {
-			out.Backwards = append(out.Backwards, a.number)
-		}
-		version = a.version
 	}
 	gap(ended)
+	out.Backwards = backwards(r.acknowledged)
+	return out
+}
+
+// backwards compares each write with those that had been acknowledged when it
+// was sent; those under way at the same time may overtake each other.
+func backwards(inOrderOfEnd []attempt) []int {
+	inOrderOfBegin := slices.SortedFunc(slices.Values(inOrderOfEnd), func(a, b attempt) int { return a.began.Compare(b.began) })
+	var out []int
+	ended, highest := 0, uint64(0)
+	for _, a := range inOrderOfBegin {
+		for ; ended < len(inOrderOfEnd) && !inOrderOfEnd[ended].ended.After(a.began); ended++ {
+			highest = max(highest, inOrderOfEnd[ended].version)
+		}
+		if a.version <= highest {
+			out = append(out, a.number)
+		}
+	}
 	return out
 }
 
