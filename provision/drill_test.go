@@ -130,7 +130,7 @@ func TestDrillKilledAnywhere(t *testing.T) {
 					}
 					r, err := drillAll(t.Context(), w, c, dirs[0], &phase.Runner{}, "apiserver")
 					if err != nil || r.Verdict != drill.Pass {
-						t.Errorf("%s: the next drill: %s, %v", p.story, r.Verdict, err)
+						t.Errorf("%s: the next drill: %s, %v, %+v", p.story, r.Verdict, err, r.Scenarios)
 					}
 					if left := marks(w, c); left != "" {
 						t.Errorf("%s: %s", p.story, left)

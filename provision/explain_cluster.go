@@ -158,10 +158,12 @@ func (a *apply) hardenChange(ih inventory.Host, v etcd.Verdict, diff phase.Chang
 	if names := a.balancerNames(); a.established && names != "" {
 		changes = append(changes, phase.Change{Kind: changeRun, Name: "HAProxy of " + names, Text: "sends nobody new to " + ih.Name + " until it is ready again"})
 	}
+	goodbye := "together with its etcd"
 	if a.established {
-		changes = append(changes, phase.Change{Kind: changeRestart, Name: "kube-apiserver", Text: "it sends its clients to the others before it ends"})
+		goodbye = "it sends its clients to the others before it ends"
 	}
 	return append(changes,
+		phase.Change{Kind: changeRestart, Name: "kube-apiserver", Text: goodbye},
 		phase.Change{Kind: changeRestart, Name: "etcd", Text: "one member; the others hold quorum meanwhile", Figures: figures(d.Before, d.After)})
 }
 

@@ -3,6 +3,7 @@ package provision
 import (
 	"context"
 	"fmt"
+	"net"
 	"path"
 	"slices"
 	"strings"
@@ -139,7 +140,7 @@ func (a *apply) harden(ih inventory.Host) phase.Phase {
 		Needs: []phase.Check{a.quorum("harden " + ih.Name)},
 		Do: func(ctx context.Context) error {
 			// The run that makes the cluster has told nobody of it yet.
-			goes := "stay"
+			goes := "now"
 			if a.established {
 				goes = "leave"
 				if err := a.leave(ctx, ih); err != nil {
@@ -161,7 +162,7 @@ func (a *apply) harden(ih inventory.Host) phase.Phase {
 			if err != nil {
 				return err
 			}
-			return replaceManifest(ctx, h, etcdManifest, changed, goes)
+			return replaceEtcdManifest(ctx, h, ih, changed, goes)
 		},
 		Undo:        func(ctx context.Context) error { return a.enable(ctx, ih) },
 		Gate:        []phase.Check{a.etcdRuns(ih, stateFlag+stateExists), a.quorum("harden " + ih.Name), a.columnRuns(ih)},
@@ -191,60 +192,66 @@ func existingManifest(manifest []byte) ([]byte, bool, error) {
 	return out, true, err
 }
 
-// swapScript changes a static pod's manifest while the kubelet is stopped: a
+// swapScript changes the manifest of etcd while the kubelet is stopped: a
 // running kubelet takes over 40 s to act on it, one that starts acts at once.
 //
-// The old container must be left for the kubelet to end: it ends pods that it
-// does not know only once it has heard from its API server, which needs this
-// very etcd (ending it here made a restart take 2 minutes instead of 6 s). For
-// the same reason the pod's mirror in the API is deleted before: a kubelet that
-// finds the old one deletes it itself, by the API server whose etcd it has just
-// ended, and waits 34 s for the answer. Without kubectl it does.
+// The API server beside it is ended before, and etcd itself: a kubelet that
+// starts and finds neither starts both at once, and is done in 4 s. Left alone,
+// the old etcd would go on until the kubelet has heard from the API server, and
+// the new one die on its port once (18 s); and an API server that has lived
+// through the absence of its etcd says that it is ready while some of its own
+// etcd clients still wait out a back-off, and fails writes for seconds.
 //
-// With "leave" as $4 the API server is told to stop before its etcd is gone: it
-// announces that it leaves, serves on for a while, sends its clients elsewhere
-// and ends. A kubelet that starts finds it ended and starts another one. One that
-// has not ended after 30 s is killed, as the kubelet itself would. This costs most
-// of a minute, for the API server comes up twice: with the old etcd, by whose help
-// the kubelet hears that it has to end it, and with the new one.
+// With "leave" as $5 the API server has time to say goodbye: it announces that it
+// leaves, serves on for a while, sends its clients elsewhere and ends. One that
+// has not ended after 30 s is killed, as the kubelet itself would. "now" kills it.
+//
+// The pod's mirror in the API is deleted, by way of the endpoint: a kubelet that
+// finds the old one deletes it itself, and may wait 34 s for an answer. Without
+// kubectl it does.
+//
+// Processes are told by name and by an argument that has this host's address in
+// it ($4 of etcd, $6 of the API server): a workload may run another etcd here.
 //
 // The trap starts the kubelet again whatever happens.
 const swapScript = `set -eu
 trap 'systemctl start kubelet.service' EXIT
 systemctl stop kubelet.service
-servers() {
+processes() {
 	for p in /proc/[0-9]*; do
-		if { read -r name <"$p/comm"; } 2>/dev/null && [ "$name" = kube-apiserver ]; then
+		if { read -r name <"$p/comm"; } 2>/dev/null && [ "$name" = "$1" ] && tr '\0' '\n' <"$p/cmdline" | grep -qxF -e "$2"; then
 			echo "${p#/proc/}"
 		fi
 	done
 }
 ends() {
-	kill -s "$1" $(servers) 2>/dev/null || return 0
-	for _ in $(seq "$2"); do
-		if [ -z "$(servers)" ]; then return; fi
+	kill -s "$3" $(processes "$1" "$2") 2>/dev/null || return 0
+	for _ in $(seq "$4"); do
+		if [ -z "$(processes "$1" "$2")" ]; then return; fi
 		sleep 0.2
 	done
 }
-if [ "$4" = leave ]; then
-	ends TERM 150
-	ends KILL 25
+if [ "$5" = leave ]; then
+	ends kube-apiserver "$6" TERM 150
 fi
+ends kube-apiserver "$6" KILL 25
 if command -v kubectl >/dev/null; then
 	kubectl --kubeconfig /etc/kubernetes/admin.conf --namespace kube-system delete pod "$3" \
 		--grace-period=0 --force --wait=false --ignore-not-found --request-timeout=5s || true
 fi
+ends etcd "$4" TERM 50
+ends etcd "$4" KILL 25
 mv -f -- "$1" "$2"
 `
 
-// replaceManifest puts a changed manifest in place as one detached step, so
-// that a host is never left with its kubelet stopped. The API server of the host
-// shall "leave" before, or "stay".
-func replaceManifest(ctx context.Context, h host.Host, at string, content []byte, goes string) error {
-	staged := path.Join(stateDir, "manifests", path.Base(at))
+// replaceEtcdManifest puts a changed manifest of etcd in place as one detached
+// step, so that a host is never left with its kubelet stopped. The API server of
+// the host shall "leave" before, or go "now".
+func replaceEtcdManifest(ctx context.Context, h host.Host, ih inventory.Host, content []byte, goes string) error {
+	staged := path.Join(stateDir, "manifests", path.Base(etcdManifest))
 	if _, err := h.Upload(ctx, host.File{Path: staged, Mode: 0o600, Content: content}); err != nil {
 		return err
 	}
-	component := strings.TrimSuffix(path.Base(at), ".yaml")
-	return kube.RunStep(ctx, h, "manifest-"+component, nil, "sh", "-c", swapScript, "sh", staged, at, component+"-"+h.Name(), goes)
+	return kube.RunStep(ctx, h, "manifest-etcd", nil, "sh", "-c", swapScript, "sh", staged, etcdManifest, "etcd-"+h.Name(),
+		"--advertise-client-urls=https://"+net.JoinHostPort(ih.IP().String(), "2379"), goes, "--advertise-address="+ih.IP().String())
 }

@@ -66,6 +66,13 @@ func newFakeAPI(t *testing.T, behave func(n int) behaviour) *fakeAPI {
 	return f
 }
 
+// now makes it behave otherwise from now on.
+func (f *fakeAPI) now(behave func(n int) behaviour) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.behave = behave
+}
+
 func (f *fakeAPI) rest() *rest.Config {
 	return &rest.Config{Host: f.server.URL, BearerToken: "token", TLSClientConfig: rest.TLSClientConfig{CAData: pemOf(f.server)}}
 }

@@ -42,6 +42,10 @@ type Config struct {
 	Timeout   time.Duration // of one request, connecting included; default 1 s
 	Namespace string        // default "default"
 	Reads     bool          // read the newest acknowledged write, too
+	// Patient lets client-go try a request again within its Timeout where a
+	// server says Retry-After, as it does for all its users. Else that is a
+	// failure: the probe is here to see it.
+	Patient bool
 }
 
 // runLabel marks the objects of one probe.
@@ -138,8 +142,7 @@ func (p *Probe) write(ctx context.Context, n int) {
 	}
 }
 
-// create writes number n once: client-go would try again by itself when a
-// server says Retry-After, and hide what the probe is here to see.
+// create writes number n.
 func (p *Probe) create(ctx context.Context, n int) (version uint64, err error) {
 	object := &corev1.ConfigMap{
 		ObjectMeta: metav1.ObjectMeta{
@@ -149,7 +152,7 @@ func (p *Probe) create(ctx context.Context, n int) (version uint64, err error) {
 		Data: map[string]string{"counter": strconv.Itoa(n)},
 	}
 	stored := &corev1.ConfigMap{}
-	if err := p.client.CoreV1().RESTClient().Post().MaxRetries(0).
+	if err := p.once(p.client.CoreV1().RESTClient().Post()).
 		Namespace(p.config.Namespace).Resource("configmaps").
 		VersionedParams(&metav1.CreateOptions{}, scheme.ParameterCodec).
 		Body(object).Do(ctx).Into(stored); err != nil {
@@ -160,6 +163,14 @@ func (p *Probe) create(ctx context.Context, n int) (version uint64, err error) {
 		return 0, fmt.Errorf("acknowledged with resourceVersion %q: %w", stored.ResourceVersion, err)
 	}
 	return version, nil
+}
+
+// once has client-go send a request once, unless the probe is patient.
+func (p *Probe) once(r *rest.Request) *rest.Request {
+	if p.config.Patient {
+		return r
+	}
+	return r.MaxRetries(0)
 }
 
 // AwaitWrites waits until n more writes have been acknowledged: the endpoint

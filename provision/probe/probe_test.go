@@ -97,6 +97,22 @@ func TestARefusedWriteIsAFailureAndIsNotTriedAgain(t *testing.T) {
 	}
 }
 
+func TestAPatientClientTriesAgainWhereTheServerSaysRetryAfter(t *testing.T) {
+	api := newFakeAPI(t, func(n int) behaviour { return unavailable })
+	p, err := probe.Start(t.Context(), probe.Config{REST: api.rest(), Kind: probe.LongLived, Rate: 1, Timeout: 10 * time.Second, Patient: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(1500 * time.Millisecond) // the first write has been refused
+	api.now(always(store))
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	r, err := p.Stop(ctx)
+	if err != nil || len(r.Failures) != 0 || r.Acknowledged != r.Attempts || api.writes <= r.Attempts {
+		t.Errorf("%s, %v after %d requests; want every write acknowledged, the first one at a second try", r, err, api.writes)
+	}
+}
+
 func TestAHangingWriteDelaysNoOther(t *testing.T) {
 	r := observe(t, newFakeAPI(t, at(hang, 4, 5)), probe.LongLived, 80)
 	if len(r.Failures) != 2 || !errors.Is(r.Failures[0], context.DeadlineExceeded) {

@@ -21,7 +21,7 @@ func (p *Probe) read(ctx context.Context, _ int) {
 	defer cancel()
 	began := time.Now()
 	found := &corev1.ConfigMap{}
-	err := p.client.CoreV1().RESTClient().Get().MaxRetries(0).
+	err := p.once(p.client.CoreV1().RESTClient().Get()).
 		Namespace(p.config.Namespace).Resource("configmaps").Name(p.name(newest)).Do(ctx).Into(found)
 	stale := apierrors.IsNotFound(err)
 	if err == nil && found.Data["counter"] != strconv.Itoa(newest) {

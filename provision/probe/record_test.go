@@ -72,6 +72,7 @@ func TestBackwards(t *testing.T) {
 		{"overtaken while under way", []attempt{write(2, 1, 3, 6), write(1, 0, 4, 5)}, nil},
 		{"below one that had been acknowledged", []attempt{write(1, 0, 1, 5), write(2, 2, 3, 4)}, []int{2}},
 		{"the same again", []attempt{write(1, 0, 1, 5), write(2, 2, 3, 5)}, []int{2}},
+		{"in no time at all", []attempt{write(1, 0, 0, 5), write(2, 0, 0, 4)}, nil},
 		{"recorded in the other order", []attempt{write(2, 2, 3, 4), write(1, 0, 1, 5)}, []int{2}},
 		{"two, the second below the first only", []attempt{write(1, 0, 1, 5), write(2, 0, 2, 9), write(3, 1, 3, 7), write(4, 4, 5, 8)}, []int{4}},
 	} {

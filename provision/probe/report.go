@@ -179,7 +179,7 @@ func backwards(inOrderOfEnd []attempt) []int {
 	var out []int
 	ended, highest := 0, uint64(0)
 	for _, a := range inOrderOfBegin {
-		for ; ended < len(inOrderOfEnd) && !inOrderOfEnd[ended].ended.After(a.began); ended++ {
+		for ; ended < len(inOrderOfEnd) && inOrderOfEnd[ended].ended.Before(a.began); ended++ {
 			highest = max(highest, inOrderOfEnd[ended].version)
 		}
 		if a.version <= highest {

@@ -19,7 +19,7 @@ const gapLimit = 30 * time.Second
 // probes are a writer with new connections and one with a long-lived client.
 type probes []*probe.Probe
 
-func startProbes(t *testing.T, kubeconfig string) probes {
+func startProbes(t *testing.T, kubeconfig string, change ...func(*probe.Config)) probes {
 	t.Helper()
 	endpoint, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
 	if err != nil {
@@ -27,7 +27,11 @@ func startProbes(t *testing.T, kubeconfig string) probes {
 	}
 	var ps probes
 	for _, kind := range []probe.Kind{probe.NewConnection, probe.LongLived} {
-		p, err := probe.Start(context.Background(), probe.Config{REST: endpoint, Rate: 20, Kind: kind})
+		config := probe.Config{REST: endpoint, Rate: 20, Kind: kind}
+		for _, f := range change {
+			f(&config)
+		}
+		p, err := probe.Start(context.Background(), config)
 		if err != nil {
 			t.Fatal(err)
 		}

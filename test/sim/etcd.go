@@ -121,7 +121,7 @@ func (h *Host) listed() *member {
 func (h *Host) serving() *member {
 	m, data := h.listed(), h.Files[etcdDir+"/member/id"]
 	_, manifest := h.Files[etcdManifest]
-	runs := h.orphans || manifest && h.active("kubelet.service")
+	runs := !h.etcdEnded && (h.orphans || manifest && h.active("kubelet.service"))
 	if m == nil || !runs || h.off || h.Mute || h.hit("etcd") || time.Now().Before(h.etcdBack) || string(data.Content) != fmt.Sprint(m.id) {
 		return nil
 	}

@@ -92,6 +92,7 @@ type Host struct {
 	failing       *failure  // what a drill has done to it; nil for nothing
 	orphans       bool      // its containers run without their kubelet
 	apiEnded      bool      // its API server was ended while there was no kubelet
+	etcdEnded     bool      // and so was its etcd
 	etcdRuns      string    // the manifest that etcd was started from
 	etcdBack      time.Time // until then it does not serve
 	etcdUp        time.Time // since then it does; zero: for long

@@ -115,7 +115,7 @@ func (h *Host) StartKubelet() error {
 
 // startPods is what a kubelet that starts does with the static pods.
 func (h *Host) startPods() {
-	h.orphans, h.apiEnded = false, false
+	h.orphans, h.apiEnded, h.etcdEnded = false, false, false
 	h.startEtcd()
 	h.register()
 }
@@ -276,12 +276,13 @@ func (h *Host) kubeadmReset() []func() error {
 	}
 }
 
-// Swap puts a staged manifest in place of another one, with the kubelet
-// stopped meanwhile, and the API server ended before if it leaves.
-func (h *Host) Swap(staged, at string, leaves bool) []func() error {
+// Swap puts a staged manifest of etcd in place of another one, with the kubelet
+// stopped and the API server and etcd ended meanwhile.
+func (h *Host) Swap(staged, at string) []func() error {
 	return []func() error{
 		func() error { h.halt("kubelet.service"); return nil },
-		func() error { h.apiEnded = leaves; return nil },
+		func() error { h.apiEnded = true; return nil },
+		func() error { h.etcdEnded = true; return nil },
 		func() error {
 			f, ok := h.Files[staged]
 			if !ok {

@@ -13,7 +13,7 @@ import (
 func (h *Host) powerOff() {
 	h.off = true
 	h.steps = map[string]*step{}
-	h.orphans, h.apiEnded = false, false
+	h.orphans, h.apiEnded, h.etcdEnded = false, false, false
 	h.drained, h.enables = map[string]bool{}, map[string]time.Time{}
 	h.failing = nil
 	h.unheard = true
