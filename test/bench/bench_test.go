@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/ha-install/ha-install/provision/phase"
+	"github.com/ha-install/ha-install/provision/probe"
 	"github.com/ha-install/ha-install/provision/units"
 	"github.com/ha-install/ha-install/test/golden"
 )
@@ -154,6 +155,11 @@ func TestParseTicks(t *testing.T) {
 	}
 }
 
+// seen is a client's report: its longest gap in seconds, and how many of its writes failed.
+func seen(gap float64, failed, of int) probe.Report {
+	return probe.Report{LongestGap: time.Duration(gap * float64(time.Second)), Failures: make([]probe.Failure, failed), Attempts: of}
+}
+
 func TestMarkdown(t *testing.T) {
 	phases, err := clusterPhase(wholeRun(t), masters)
 	if err != nil {
@@ -162,6 +168,10 @@ func TestMarkdown(t *testing.T) {
 	one := pair{
 		hand:  []step{{"init cp-1", 9 * time.Second}, {"join cp-2", 20 * time.Second}, {"join cp-3", 17 * time.Second}},
 		apply: phases, busy: [2]float64{0.12, 0.2}, load: [2]string{"0.80", "1.10"},
+		off: [2]failover{
+			{master: "cp-2", found: 3300 * time.Millisecond, fresh: seen(2.5, 4, 300), lasting: seen(46, 1000, 1200)},
+			{master: "cp-1", found: 900 * time.Millisecond, fresh: seen(1.2, 2, 280), lasting: seen(1.15, 22, 290)},
+		},
 	}
 	r := result{
 		at: at(0), machine: "2 cores (a processor), 24 GiB", version: "v1.36.3", masters: masters, memory: 150 << 20,

@@ -1,7 +1,8 @@
 // Command bench measures `ha-install apply` in the lab, side by side with
-// kubeadm's documented commands by hand, and prints Markdown tables. Absolute
-// figures say little about other machines; the ratio within one run does.
-// What both sides printed is kept in .lab/bench.
+// kubeadm's documented commands by hand, and what clients of either cluster see
+// when the master that leads etcd is powered off. It prints Markdown tables.
+// Absolute figures say little about other machines; the ratio within one run
+// does. What both sides printed is kept in .lab/bench.
 package main
 
 import (
@@ -70,7 +71,7 @@ func measure(ctx context.Context, rounds int) error {
 		return err
 	}
 	b.result.markdown(os.Stdout)
-	return nil
+	return b.result.lost()
 }
 
 // program is the one that `make build` made, or the one that HA_INSTALL_BIN names.
@@ -137,7 +138,9 @@ func (b *bench) pairs(ctx context.Context, rounds int) error {
 			return err
 		}
 		b.result.pairs = append(b.result.pairs, p)
-		say("round %d: by hand %s, apply %s, ratio %.2f", i+1, seconds(p.byHand()), seconds(p.apply.whole), p.ratio())
+		say("round %d: by hand %s, apply %s, ratio %.2f; etcd's leader powered off: no write for %s and %s, of its long-lived client %s and %s",
+			i+1, seconds(p.byHand()), seconds(p.apply.whole), p.ratio(),
+			seconds(p.off[0].fresh.LongestGap), seconds(p.off[1].fresh.LongestGap), seconds(p.off[0].lasting.LongestGap), seconds(p.off[1].lasting.LongestGap))
 	}
 	return nil
 }
@@ -161,6 +164,12 @@ func (b *bench) pair(ctx context.Context, hand *byHand, round int) (pair, error)
 	if p.hand, err = hand.run(ctx, log); err != nil {
 		return p, fmt.Errorf("%w; see %s", err, log.Name())
 	}
+	if err := hand.plain(ctx); err != nil {
+		return p, err
+	}
+	if p.off[0], err = b.failover(ctx, fmt.Sprintf("failover-byhand-%d", round)); err != nil {
+		return p, err
+	}
 	if err := b.reset(ctx); err != nil {
 		return p, err
 	}
@@ -171,7 +180,10 @@ func (b *bench) pair(ctx context.Context, hand *byHand, round int) (pair, error)
 	if err != nil {
 		return p, err
 	}
-	p.apply, err = clusterPhase(r.events, b.result.masters)
+	if p.apply, err = clusterPhase(r.events, b.result.masters); err != nil {
+		return p, err
+	}
+	p.off[1], err = b.failover(ctx, fmt.Sprintf("failover-apply-%d", round))
 	return p, err
 }
 

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/ha-install/ha-install/provision/probe"
 )
 
 // pair is one round: by hand, then by apply, on the same hosts.
@@ -14,6 +16,7 @@ type pair struct {
 	apply cluster
 	busy  [2]float64 // of the machine before each
 	load  [2]string
+	off   [2]failover
 }
 
 func (p pair) byHand() time.Duration {
@@ -60,7 +63,9 @@ func (r result) markdown(w io.Writer) {
 	row(w, "`apply` from bare hosts to a verified cluster", "%.1f s", []float64{r.bare.took.Seconds()})
 	row(w, "`apply` on a finished cluster", "%.1f s", again)
 	row(w, "Memory of `ha-install apply`, the most", "%.0f MiB", []float64{float64(r.memory) / (1 << 20)})
+	r.failovers(w)
 	r.rounds(w)
+	r.roundsOff(w)
 	r.phases(w)
 }
 
@@ -100,6 +105,51 @@ func (r result) phases(w io.Writer) {
 		fmt.Fprintf(w, "| %s | %d | %s |\n", s.name, s.hosts, seconds(s.took))
 	}
 	fmt.Fprintf(w, "| all, with connecting | | %s |\n", seconds(r.bare.took))
+}
+
+// failovers are the rows on what clients see of a master's death.
+func (r result) failovers(w io.Writer) {
+	sides := func(what string, figure func(failover) time.Duration) {
+		var hand, apply, ratios []float64
+		for _, p := range r.pairs {
+			h, a := figure(p.off[0]).Seconds(), figure(p.off[1]).Seconds()
+			hand, apply, ratios = append(hand, h), append(apply, a), append(ratios, a/h)
+		}
+		row(w, what+": by hand, behind a plain HAProxy", "%.1f s", hand)
+		row(w, what+": by `apply`", "%.1f s", apply)
+		row(w, "Ratio, run by run", "%.2f", ratios)
+	}
+	sides("etcd's leader powered off, longest time without a write, new connections", func(f failover) time.Duration { return f.fresh.LongestGap })
+	sides("The same, a long-lived client that was connected to it", func(f failover) time.Duration { return f.lasting.LongestGap })
+	sides("The same, until the balancer called it dead", func(f failover) time.Duration { return f.found })
+}
+
+// roundsOff shows each master's death.
+func (r result) roundsOff(w io.Writer) {
+	fmt.Fprintln(w, "\n| round | way | powered off | called dead after | new connections: longest gap | failed | long-lived: longest gap | failed | acknowledged writes lost |\n|---:|---|---|---:|---:|---:|---:|---:|---:|")
+	for i, p := range r.pairs {
+		for side, way := range []string{"by hand", "`apply`"} {
+			f := p.off[side]
+			fmt.Fprintf(w, "| %d | %s | %s | %s | %s | %s | %s | %s | %d |\n", i+1, way, f.master, seconds(f.found),
+				seconds(f.fresh.LongestGap), failed(f.fresh), seconds(f.lasting.LongestGap), failed(f.lasting), f.lost())
+		}
+	}
+}
+
+// failed reads "3 of 280".
+func failed(r probe.Report) string { return fmt.Sprintf("%d of %d", len(r.Failures), r.Attempts) }
+
+// lost is an error when a cluster of either side lost acknowledged writes: how
+// fast it was is worth nothing then.
+func (r result) lost() error {
+	for i, p := range r.pairs {
+		for side, way := range []string{"by hand", "by apply"} {
+			if n := p.off[side].lost(); n > 0 {
+				return fmt.Errorf("round %d: the cluster made %s lost %d acknowledged writes when %s was powered off", i+1, way, n, p.off[side].master)
+			}
+		}
+	}
+	return nil
 }
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }
