@@ -32,8 +32,8 @@ func (f failover) lost() int {
 	return len(f.fresh.Lost) + len(f.fresh.Backwards) + len(f.lasting.Lost) + len(f.lasting.Backwards)
 }
 
-// failover powers etcd's leader off in the cluster that stands, and on again
-// when clients write steadily; what it finds then is for the next reset.
+// failover pulls the plug of etcd's leader in the cluster that stands, and boots
+// it again when clients write steadily; the next reset takes both away.
 func (b *bench) failover(ctx context.Context, name string) (f failover, err error) {
 	s, err := b.awaitWhole(ctx)
 	if err != nil {
@@ -53,7 +53,7 @@ func (b *bench) failover(ctx context.Context, name string) (f failover, err erro
 		return f, err
 	}
 	defer cs.abandon()
-	undo, err := fault.New(b.lab).PowerOff(ctx, f.master)
+	undo, err := fault.New(b.lab).Unplug(ctx, f.master)
 	if err != nil {
 		return f, err
 	}
@@ -71,7 +71,7 @@ func (b *bench) failover(ctx context.Context, name string) (f failover, err erro
 	if f.fresh, f.lasting, err = cs.stop(ctx); err != nil {
 		return f, err
 	}
-	if err := os.WriteFile(filepath.Join(b.dir, name+".log"), fmt.Appendf(nil, "%s powered off\n%s\n%s\n", f.master, f.fresh, f.lasting), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(b.dir, name+".log"), fmt.Appendf(nil, "the plug of %s was pulled\n%s\n%s\n", f.master, f.fresh, f.lasting), 0o600); err != nil {
 		return f, err
 	}
 	// The long-lived client's gap begins when its master dies.

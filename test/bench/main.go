@@ -1,6 +1,6 @@
 // Command bench measures `ha-install apply` in the lab, side by side with
 // kubeadm's documented commands by hand, and what clients of either cluster see
-// when the master that leads etcd is powered off. It prints Markdown tables.
+// when the plug of the master that leads etcd is pulled. It prints Markdown tables.
 // Absolute figures say little about other machines; the ratio within one run
 // does. What both sides printed is kept in .lab/bench.
 package main
@@ -138,7 +138,7 @@ func (b *bench) pairs(ctx context.Context, rounds int) error {
 			return err
 		}
 		b.result.pairs = append(b.result.pairs, p)
-		say("round %d: by hand %s, apply %s, ratio %.2f; etcd's leader powered off: no write for %s and %s, of its long-lived client %s and %s",
+		say("round %d: by hand %s, apply %s, ratio %.2f; etcd's leader unplugged: no write for %s and %s, of its long-lived client %s and %s",
 			i+1, seconds(p.byHand()), seconds(p.apply.whole), p.ratio(),
 			seconds(p.off[0].fresh.LongestGap), seconds(p.off[1].fresh.LongestGap), seconds(p.off[0].lasting.LongestGap), seconds(p.off[1].lasting.LongestGap))
 	}

@@ -107,26 +107,38 @@ func (r result) phases(w io.Writer) {
 	fmt.Fprintf(w, "| all, with connecting | | %s |\n", seconds(r.bare.took))
 }
 
-// failovers are the rows on what clients see of a master's death.
+// failovers is the table on what clients see of a master's death.
 func (r result) failovers(w io.Writer) {
-	sides := func(what string, figure func(failover) time.Duration) {
+	fmt.Fprintln(w, "\n| The plug of etcd's leader pulled | min | median | max | runs |\n|---|---:|---:|---:|---:|")
+	gap := func(p probe.Report) float64 { return p.LongestGap.Seconds() }
+	failures := func(p probe.Report) float64 { return float64(len(p.Failures)) }
+	for _, fact := range []struct {
+		what, format string
+		figure       func(failover) float64
+		compared     bool // run by run; a count may be nothing
+	}{
+		{"Longest time without a write, new connections", "%.1f s", func(f failover) float64 { return gap(f.fresh) }, true},
+		{"Longest time without a write, a long-lived client of that master", "%.1f s", func(f failover) float64 { return gap(f.lasting) }, true},
+		{"Writes that failed, new connections", "%.0f", func(f failover) float64 { return failures(f.fresh) }, false},
+		{"Writes that failed, a long-lived client of that master", "%.0f", func(f failover) float64 { return failures(f.lasting) }, false},
+		{"Until the balancer called that master dead", "%.1f s", func(f failover) float64 { return f.found.Seconds() }, true},
+	} {
 		var hand, apply, ratios []float64
 		for _, p := range r.pairs {
-			h, a := figure(p.off[0]).Seconds(), figure(p.off[1]).Seconds()
+			h, a := fact.figure(p.off[0]), fact.figure(p.off[1])
 			hand, apply, ratios = append(hand, h), append(apply, a), append(ratios, a/h)
 		}
-		row(w, what+": by hand, behind a plain HAProxy", "%.1f s", hand)
-		row(w, what+": by `apply`", "%.1f s", apply)
-		row(w, "Ratio, run by run", "%.2f", ratios)
+		row(w, fact.what+": by hand, plain HAProxy", fact.format, hand)
+		row(w, fact.what+": by `apply`", fact.format, apply)
+		if fact.compared {
+			row(w, "Ratio, run by run", "%.2f", ratios)
+		}
 	}
-	sides("etcd's leader powered off, longest time without a write, new connections", func(f failover) time.Duration { return f.fresh.LongestGap })
-	sides("The same, a long-lived client that was connected to it", func(f failover) time.Duration { return f.lasting.LongestGap })
-	sides("The same, until the balancer called it dead", func(f failover) time.Duration { return f.found })
 }
 
 // roundsOff shows each master's death.
 func (r result) roundsOff(w io.Writer) {
-	fmt.Fprintln(w, "\n| round | way | powered off | called dead after | new connections: longest gap | failed | long-lived: longest gap | failed | acknowledged writes lost |\n|---:|---|---|---:|---:|---:|---:|---:|---:|")
+	fmt.Fprintln(w, "\n| round | way | unplugged | called dead after | new connections: longest gap | failed | long-lived: longest gap | failed | acknowledged writes lost |\n|---:|---|---|---:|---:|---:|---:|---:|---:|")
 	for i, p := range r.pairs {
 		for side, way := range []string{"by hand", "`apply`"} {
 			f := p.off[side]
@@ -145,7 +157,7 @@ func (r result) lost() error {
 	for i, p := range r.pairs {
 		for side, way := range []string{"by hand", "by apply"} {
 			if n := p.off[side].lost(); n > 0 {
-				return fmt.Errorf("round %d: the cluster made %s lost %d acknowledged writes when %s was powered off", i+1, way, n, p.off[side].master)
+				return fmt.Errorf("round %d: the cluster made %s lost %d acknowledged writes when %s was unplugged", i+1, way, n, p.off[side].master)
 			}
 		}
 	}

@@ -24,12 +24,30 @@ type Injector struct{ lab *lab.Lab }
 // New returns an injector for the lab.
 func New(l *lab.Lab) *Injector { return &Injector{lab: l} }
 
-// PowerOff ends a host as a pulled plug does. Undo boots it and waits for a login.
+// PowerOff ends a host at once. Its network outlives its processes by an
+// instant, in which its kernel closes their connections: others hear of it.
+// Undo boots it and waits for a login.
 func (i *Injector) PowerOff(ctx context.Context, host string) (Undo, error) {
 	if err := i.lab.PowerOff(ctx, host); err != nil {
 		return nil, err
 	}
 	return func(ctx context.Context) error { return i.lab.PowerOn(ctx, host) }, nil
+}
+
+// Unplug ends a host as a pulled plug does: nobody hears of it, connections
+// just go silent. Undo boots it and waits for a login.
+func (i *Injector) Unplug(ctx context.Context, host string) (Undo, error) {
+	if err := i.ensureChain(ctx, host); err != nil {
+		return nil, err
+	}
+	if err := i.iptables(ctx, host, "-A", chain, "-j", "DROP"); err != nil {
+		return nil, errors.Join(fmt.Errorf("unplug: %w", err), i.removeChain(ctx, host))
+	}
+	undo, err := i.PowerOff(ctx, host) // the rule goes with its network
+	if err != nil {
+		return nil, errors.Join(err, i.removeChain(ctx, host))
+	}
+	return undo, nil
 }
 
 // Hang stops every process of a host at once; its kernel goes on answering

@@ -4,6 +4,7 @@ package fault_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -56,6 +57,39 @@ func TestPowerOffEndsAHostAndUndoBootsIt(t *testing.T) {
 		t.Errorf("boot ID is %s before and after the power-off", now)
 	}
 	undoNow(t, undo)
+}
+
+// TestAPulledPlugIsSilent: a powered-off host's connections are closed, those of
+// one whose plug is pulled are not.
+func TestAPulledPlugIsSilent(t *testing.T) {
+	for name, row := range map[string]struct {
+		fault  func(context.Context, string) (fault.Undo, error)
+		silent bool
+	}{
+		"powered off": {inject.PowerOff, false},
+		"unplugged":   {inject.Unplug, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn, err := net.DialTimeout("tcp", address(t, hostA)+":22", 2*time.Second)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			if _, err := io.ReadAtLeast(conn, make([]byte, 256), 4); err != nil {
+				t.Fatalf("read sshd's banner: %v", err)
+			}
+			undo := must(row.fault(t.Context(), hostA))(t)
+			wantState(t, hostA, lab.StateStopped)
+			conn.SetReadDeadline(time.Now().Add(time.Second))
+			_, err = conn.Read(make([]byte, 1))
+			if errors.Is(err, os.ErrDeadlineExceeded) != row.silent {
+				t.Errorf("reading from a host that is %s: %v", name, err)
+			}
+			undoNow(t, undo)
+			wantState(t, hostA, lab.StateRunning)
+			wantBanner(t, hostB, hostA, true)
+		})
+	}
 }
 
 func TestHangKeepsPortsOpenAndAnswersNothing(t *testing.T) {
