@@ -23,8 +23,8 @@ const (
 	// steadySeconds is how long writes have to come through, second by second,
 	// until a failover counts as over.
 	steadySeconds = 10
-	// failoverPatience is more than client-go needs to give up a connection
-	// that was left hanging: 30 s of silence, and 15 s for a ping.
+	// failoverPatience is more than client-go needs at the most to give up a
+	// connection that was left hanging: 30 s of silence, and 15 s for a ping.
 	failoverPatience = 2 * time.Minute
 )
 
