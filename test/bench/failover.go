@@ -53,7 +53,9 @@ func (b *bench) failover(ctx context.Context, name string) (f failover, err erro
 		return f, err
 	}
 	defer cs.abandon()
+	began := time.Now()
 	undo, err := fault.New(b.lab).Unplug(ctx, f.master)
+	ended := time.Now()
 	if err != nil {
 		return f, err
 	}
@@ -74,9 +76,18 @@ func (b *bench) failover(ctx context.Context, name string) (f failover, err erro
 	if err := os.WriteFile(filepath.Join(b.dir, name+".log"), fmt.Appendf(nil, "the plug of %s was pulled\n%s\n%s\n", f.master, f.fresh, f.lasting), 0o600); err != nil {
 		return f, err
 	}
-	// The long-lived client's gap begins when its master dies.
-	f.found, err = b.foundDead(ctx, s.holder(), f.master, f.lasting.LongestGapAt)
+	f.found, err = b.foundDead(ctx, s.holder(), f.master, death(began, ended, f.lasting.LongestGapAt))
 	return f, err
+}
+
+// death is when the master died, whose plug was pulled between two moments: with
+// the last write that its long-lived client had acknowledged, where that one's
+// longest gap is the one of the death.
+func death(began, ended, lastWrite time.Time) time.Time {
+	if lastWrite.Before(began) || lastWrite.After(ended) {
+		return began
+	}
+	return lastWrite
 }
 
 // endpoint is the administrator's own way in.

@@ -51,6 +51,22 @@ func TestCalledDead(t *testing.T) {
 	}
 }
 
+func TestDeath(t *testing.T) {
+	for name, row := range map[string]struct{ lastWrite, want float64 }{
+		"the last write came through while the plug was pulled":   {10.3, 10.3},
+		"it came through just before":                             {9.9, 10},
+		"the longest gap was another one, before":                 {3, 10},
+		"the longest gap was another one, after":                  {12, 10},
+		"the last write came through when the host was just dead": {10.5, 10.5},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := death(at(10), at(10.5), at(row.lastWrite)); !got.Equal(at(row.want)) {
+				t.Errorf("it died at %s, want %s", got, at(row.want))
+			}
+		})
+	}
+}
+
 // aWhole is what status says of a whole cluster, as far as it is read here.
 const aWhole = `{
 	"quorum": {"state": "PASS", "leader": "cp-2", "numbers": {"voters": 3, "healthy": 3}},
