@@ -45,7 +45,7 @@ func (l *Lab) State(ctx context.Context, host string) (State, error) {
 	return State(strings.TrimSpace(string(out))), nil
 }
 
-// PowerOff ends the host as a pulled plug does.
+// PowerOff ends the host at once, without a word to its processes.
 func (l *Lab) PowerOff(ctx context.Context, host string) error {
 	h, err := l.Host(host)
 	if err != nil {
