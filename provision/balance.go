@@ -174,9 +174,12 @@ func testHAProxy(ctx context.Context, h host.Host, files []host.File) error {
 			}
 		}
 	}
-	if _, err := h.Run(ctx, host.Command{Argv: []string{"haproxy", "-c", "-q", "-f", candidate}}); err != nil {
+	_, err := h.Run(ctx, host.Command{Argv: []string{"haproxy", "-c", "-q", "-f", candidate}})
+	if removal := runAll(ctx, h, []string{"rm", "-f", candidate}); err == nil {
+		err = removal
+	}
+	if err != nil {
 		return fmt.Errorf("HAProxy refuses its new configuration, the old one stays: %w", err)
 	}
-	_, err := h.Run(ctx, host.Command{Argv: []string{"rm", "-f", candidate}})
-	return err
+	return nil
 }

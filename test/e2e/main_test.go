@@ -90,6 +90,8 @@ func TestCluster(t *testing.T) {
 		{"status", statusWithFaults, false},
 		{"power off each master", powerOffMasters, false},
 		{"power off the balancer with the VIP", powerOffBalancer, false},
+		{"both balancers start anew", restartBalancers, true},
+		{"a configuration that HAProxy refuses", badConfiguration, true},
 		{"planned restarts are not noticed", plannedRestarts, true},
 		{"drill", drills, true},
 		{"drill with the power taken", drillWithPower, true},
