@@ -84,15 +84,22 @@ func drillWithPower(t *testing.T) {
 		t.Fatal(err)
 	}
 	container := strings.TrimSuffix(h.Container(), masters[0])
-	hook := func(name, command string) string {
+	hook := func(name, commands string) string {
 		file := filepath.Join(t.TempDir(), name)
-		if err := os.WriteFile(file, []byte("#!/bin/sh\nexec "+command+" --name "+container+"\"$1\"\n"), 0o755); err != nil {
+		if err := os.WriteFile(file, []byte("#!/bin/sh -e\nname="+container+"\"$1\"\n"+commands), 0o755); err != nil {
 			t.Fatal(err)
 		}
 		return file
 	}
+	// A host without power says nothing any more: no connection of its is closed.
+	const off = `pid=$(lxc-info --name "$name" --pid --no-humanize)
+for to in INPUT OUTPUT; do nsenter --target "$pid" --net iptables --wait --insert "$to" --jump DROP; done
+exec lxc-stop --kill --name "$name"
+`
+	const on = `exec lxc-start --daemon --name "$name"
+`
 	r := ha(t, "drill", "--confirm", clusterName, "-o", "json", "--scenario", "master",
-		"--power-off-hook", hook("off", "lxc-stop --kill"), "--power-on-hook", hook("on", "lxc-start --daemon"), path)
+		"--power-off-hook", hook("off", off), "--power-on-hook", hook("on", on), path)
 	r.want(t, 0)
 	var report drill.Report
 	if err := json.Unmarshal([]byte(r.stdout), &report); err != nil || len(report.Scenarios) != 1 {

@@ -60,14 +60,14 @@ func awaitProbePodsGone(t *testing.T) {
 	}
 }
 
-// power switches a host off or on.
+// power pulls the plug of a host, or puts it back.
 func power(t *testing.T, host string, on bool) {
 	t.Helper()
 	var err error
 	if on {
 		err = theLab.PowerOn(t.Context(), host)
 	} else {
-		err = theLab.PowerOff(t.Context(), host)
+		_, err = inject.Unplug(t.Context(), host)
 		t.Cleanup(func() { heal(t) })
 	}
 	if err != nil {
