@@ -110,6 +110,14 @@ func newBalancerView(c *inventory.Cluster, h inventory.Host, b Balancer) balance
 			view.Peers = append(view.Peers, internalAddress(peer))
 		}
 	}
+	if len(view.Peers) == 0 {
+		// Without a peer keepalived turns to multicast, and obeys whoever
+		// announces more than it does. Nobody else speaks from loopback.
+		view.Peers = []string{"127.0.0.1"}
+		if vip.Is6() {
+			view.Peers = []string{"::1"}
+		}
+	}
 	return view
 }
 

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -107,6 +108,45 @@ func TestBalancerProgramsAcceptTheirFiles(t *testing.T) {
 				if out, err := exec.Command(keepalived, "-t", "-f", at[KeepalivedPath]).CombinedOutput(); err != nil || len(out) > 0 {
 					t.Errorf("keepalived -t: %v\n%s", err, out)
 				}
+			}
+		})
+	}
+}
+
+// What keepalived listens to: each peer by address, and only adverts that no
+// router has passed on. A host alone listens to nobody, not to everybody.
+func TestKeepalivedHearsItsPeersAlone(t *testing.T) {
+	alone := testCluster()
+	alone.Spec.Hosts = append(alone.Spec.Hosts[:1:1], alone.Spec.Hosts[2:]...)
+	six := testCluster()
+	six.Spec.Endpoint.Host = "2001:db8::100"
+	six.Spec.Hosts = alone.Spec.Hosts
+	masters := testCluster()
+	onMasters(masters)
+	const near = " min_ttl 255 max_ttl 255"
+	for _, tt := range []struct {
+		name string
+		c    *inventory.Cluster
+		want []string
+	}{
+		{"two balancers", testCluster(), []string{"198.51.100.12" + near}},
+		{"one balancer", alone, []string{"127.0.0.1" + near}},
+		{"one balancer, a VIP of IPv6", six, []string{"::1" + near}},
+		{"three masters", masters, []string{"198.51.100.22" + near, "198.51.100.23" + near}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f, err := KeepalivedFile(tt.c, tt.c.Balancers()[0], Balancer{Interface: "eth0"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, after, _ := strings.Cut(string(f.Content), "unicast_peer {")
+			list, _, _ := strings.Cut(after, "}")
+			var got []string
+			for line := range strings.Lines(strings.TrimSpace(list)) {
+				got = append(got, strings.TrimSpace(line))
+			}
+			if !slices.Equal(got, tt.want) {
+				t.Errorf("peers %q, want %q", got, tt.want)
 			}
 		})
 	}

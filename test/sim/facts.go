@@ -27,7 +27,13 @@ func (h *Host) HoldsVIP() bool {
 func peersIn(config string) []string {
 	_, after, _ := strings.Cut(config, "unicast_peer {")
 	list, _, _ := strings.Cut(after, "}")
-	return strings.Fields(list)
+	var peers []string
+	for line := range strings.Lines(list) {
+		if fields := strings.Fields(line); len(fields) > 0 { // what follows is what is wanted of its adverts
+			peers = append(peers, fields[0])
+		}
+	}
+	return peers
 }
 
 func (h *Host) keepalived() bool {
