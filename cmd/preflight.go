@@ -31,7 +31,7 @@ func newPreflight() *cobra.Command {
 		if software != nil {
 			defer software.Close()
 		}
-		report := provision.Preflight(c.Context(), site, software, false)
+		report := provision.Preflight(c.Context(), site, software)
 		if output == "json" {
 			if err := json.NewEncoder(c.OutOrStdout()).Encode(report); err != nil {
 				return err

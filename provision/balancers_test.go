@@ -106,7 +106,7 @@ func unbalanced(w *sim.World, c *inventory.Cluster) string {
 			}
 		}
 		for _, peer := range c.Balancers() {
-			listed := strings.Contains(string(h.Files[templates.KeepalivedPath].Content), "\n        "+peer.InternalAddress+"\n")
+			listed := strings.Contains(string(h.Files[templates.KeepalivedPath].Content), "\n        "+peer.InternalAddress+" min_ttl 255")
 			if listed != (peer.Name != ih.Name) {
 				wrong = append(wrong, fmt.Sprintf("%s has %s as a peer: %t", ih.Name, peer.Name, listed))
 			}

@@ -21,15 +21,20 @@ import (
 	"github.com/ha-install/ha-install/templates"
 )
 
-// Preflight asks all hosts whether the cluster can be built on them. It
-// changes nothing but for the short write probe of etcd's disk, and only when
-// probeDisks is set. software may be nil.
-func Preflight(ctx context.Context, s *Site, software *bundle.Bundle, probeDisks bool) preflight.Report {
+// Preflight asks all hosts whether the cluster can be built on them, and
+// changes nothing. software may be nil.
+func Preflight(ctx context.Context, s *Site, software *bundle.Bundle) preflight.Report {
+	return s.preflight(ctx, software, false, true)
+}
+
+// preflight writes only when probeDisks is set: the short probe of etcd's disk.
+// With patience it also looks for what takes a while and seldom changes.
+func (s *Site) preflight(ctx context.Context, software *bundle.Bundle, probeDisks, patience bool) preflight.Report {
 	readers := map[string]host.Reader{}
 	for name, h := range s.hosts {
 		readers[name] = h
 	}
-	options := preflight.Options{ConnectErrors: s.down, CAFingerprint: s.runningCA(ctx)}
+	options := preflight.Options{ConnectErrors: s.down, CAFingerprint: s.runningCA(ctx), ListenAlways: patience}
 	if software != nil {
 		options.Arch = software.Manifest().Arch
 		options.Debs = slices.ContainsFunc(software.Manifest().Items, func(i bundle.Item) bool { return i.Kind == bundle.KindPackage })
@@ -74,7 +79,7 @@ func (a *apply) preflight() phase.Phase {
 	return phase.Phase{
 		Name: "preflight",
 		Gate: []phase.Check{{Name: "preflight", Run: func(ctx context.Context) error {
-			report := Preflight(ctx, a.Site, a.bundle, !a.readOnly)
+			report := a.Site.preflight(ctx, a.bundle, !a.readOnly, false)
 			var table strings.Builder
 			if err := report.Render(&table); err != nil {
 				return phase.Final(err)

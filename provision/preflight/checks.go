@@ -32,6 +32,7 @@ const (
 	CheckCgroups          = "Cgroups"
 	CheckInternalAddress  = "InternalAddress"
 	CheckVIPSubnet        = "VIPSubnet"
+	CheckVirtualRouterID  = "VirtualRouterID"
 	CheckPorts            = "Ports"
 	CheckForeignFiles     = "ForeignFiles"
 	CheckContainerRuntime = "ContainerRuntime"
@@ -71,7 +72,7 @@ var unignorable = []string{CheckConnection, CheckHostKey, CheckLogin, CheckSudo,
 var order = []string{
 	CheckConnection, CheckHostKey, CheckLogin, CheckSudo, CheckFacts, CheckOS, CheckArchitecture, CheckSystemd, CheckCores, CheckMemory,
 	CheckReadOnlyRoot, CheckTools, CheckDisk, CheckInodes, CheckFsync, CheckSwap, CheckKernelModules,
-	CheckIPForward, CheckConntrack, CheckCgroups, CheckInternalAddress, CheckVIPSubnet, CheckPorts,
+	CheckIPForward, CheckConntrack, CheckCgroups, CheckInternalAddress, CheckVIPSubnet, CheckVirtualRouterID, CheckPorts,
 	CheckForeignFiles, CheckClusterCA, CheckContainerRuntime, CheckFirewall, CheckSELinux, CheckTime,
 	CheckClock, CheckHostname, CheckMachineID, CheckProductUUID, CheckMACAddress, CheckTunnels,
 	CheckReachability, CheckPodNetwork, CheckEndpointName, CheckEndpoint,

@@ -24,7 +24,7 @@ func healthy(h inventory.Host) Facts {
 		MACs:    map[string]string{"eth0": "02:00:00:00:00:" + h.Name},
 		Now:     time.Date(2026, 11, 22, 14, 0, 0, 0, time.UTC),
 	}
-	for _, tool := range slices.Concat(toolsEverywhere, toolsOfNodes, []string{"dpkg"}) {
+	for _, tool := range slices.Concat(toolsEverywhere, toolsOfNodes, toolsOfBalancers, []string{"dpkg"}) {
 		f.Tools[tool] = true
 	}
 	for _, path := range []string{"/", "/var/lib/etcd", "/var/lib/containerd", "/var/lib/kubelet", "/etc/kubernetes"} {
@@ -87,6 +87,12 @@ var hostRows = []hostRow{
 	{"a node without losetup is refused", "w-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { delete(f.Tools, "losetup") }, "Tools error", "losetup"},
 	{"a balancer needs no losetup", "lb-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { delete(f.Tools, "losetup") }, "", ""},
 	{"dpkg is needed for a bundle with Debian packages", "lb-1", func(_ *inventory.Cluster, f *Facts, o *Options) { delete(f.Tools, "dpkg"); o.Debs = true }, "Tools error", "dpkg"},
+	{"a balancer without perl is refused", "lb-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { delete(f.Tools, "perl") }, "Tools error", "missing: perl"},
+	{"a master that balances needs perl", "cp-1", func(c *inventory.Cluster, f *Facts, _ *Options) {
+		onMasters(c)
+		delete(f.Tools, "perl")
+	}, "Tools error", "missing: perl"},
+	{"a master beside dedicated balancers needs no perl", "cp-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { delete(f.Tools, "perl") }, "", ""},
 	{"dpkg is not needed without", "lb-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { delete(f.Tools, "dpkg") }, "", ""},
 	{"packages of another release are refused", "lb-1", func(_ *inventory.Cluster, f *Facts, o *Options) {
 		f.OS["VERSION_ID"] = "13"
@@ -160,6 +166,9 @@ var hostRows = []hostRow{
 		f.Addresses[1].Prefix = netip.MustParsePrefix("10.0.0.99/24")
 	}, "InternalAddress error", "the host has 10.0.0.99"},
 	{"a VIP outside of the balancer's subnet is refused", "lb-1", func(c *inventory.Cluster, _ *Facts, _ *Options) { c.Spec.LoadBalancer.VIP = "10.9.0.10" }, "VIPSubnet error", "eth0 holds 10.0.0.0/24"},
+	{"a balancer behind a router is refused: its adverts would not count", "lb-1", func(c *inventory.Cluster, _ *Facts, _ *Options) {
+		c.Spec.Hosts[1].InternalAddress = "10.7.0.12"
+	}, "VIPSubnet error", "the internal address of lb-2 (10.7.0.12)"},
 	{"a VIP on another interface is fine when it is named", "lb-1", func(c *inventory.Cluster, f *Facts, _ *Options) {
 		c.Spec.LoadBalancer.VIP, c.Spec.LoadBalancer.Interface = "10.9.0.10", "eth1"
 		f.Addresses = append(f.Addresses, Address{"eth1", netip.MustParsePrefix("10.9.0.11/24")})

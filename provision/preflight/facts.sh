@@ -40,7 +40,7 @@ emit cgroup_fs "$(stat -f -c %T /sys/fs/cgroup 2>/dev/null)"
 first cgroup_controllers /sys/fs/cgroup/cgroup.controllers
 
 # A command that the product runs on hosts, or that kubeadm insists on.
-for tool in sh tar sha256sum stat env systemd-run systemctl dpkg mount losetup cp; do
+for tool in sh tar sha256sum stat env systemd-run systemctl dpkg mount losetup cp ip perl; do
 	have "$tool" && emit tool "$tool"
 done
 

@@ -76,16 +76,21 @@ func decideReadOnlyRoot(s subject) []verdict {
 	return ok("writable")
 }
 
-// The commands that steps on a host call; kubeadm itself insists on the last three.
+// The commands that steps on a host call; kubeadm itself insists on those of
+// nodes. perl speaks to HAProxy's admin socket.
 var (
-	toolsEverywhere = []string{"sh", "tar", "sha256sum", "stat", "env", "systemd-run", "systemctl"}
-	toolsOfNodes    = []string{"mount", "losetup", "cp"}
+	toolsEverywhere  = []string{"sh", "tar", "sha256sum", "stat", "env", "systemd-run", "systemctl"}
+	toolsOfNodes     = []string{"mount", "losetup", "cp"}
+	toolsOfBalancers = []string{"ip", "perl"}
 )
 
 func decideTools(s subject) []verdict {
 	want := slices.Clone(toolsEverywhere)
 	if s.node() {
 		want = append(want, toolsOfNodes...)
+	}
+	if s.cluster.Balances(s.host) {
+		want = append(want, toolsOfBalancers...)
 	}
 	if s.opt.Debs {
 		want = append(want, "dpkg")

@@ -47,6 +47,10 @@ func decideVIPSubnet(s subject) []verdict {
 			continue
 		}
 		if a.Prefix.Contains(v) {
+			if far := routedPeers(s); len(far) > 0 {
+				return fail("no subnet of this host holds the internal address of "+listed(far, 5), "balancers on one link: keepalived ignores adverts that were routed",
+					"give them internal addresses of one subnet")
+			}
 			return ok("%s is in %s of %s", v, a.Prefix.Masked(), name)
 		}
 		if a.Prefix.Addr().Is4() == v.Is4() {
@@ -59,6 +63,19 @@ func decideVIPSubnet(s subject) []verdict {
 	}
 	return fail(fmt.Sprintf("%s holds %s", name, strings.Join(subnets, ", ")), v.String()+" in a subnet of the interface",
 		"choose a VIP from the balancers' subnet, or set loadBalancer.interface")
+}
+
+// routedPeers are the other balancers that a router is on the way to.
+func routedPeers(s subject) []string {
+	var far []string
+	for _, peer := range s.cluster.Balancers() {
+		a := internal(peer)
+		near := slices.ContainsFunc(s.facts.Addresses, func(own Address) bool { return own.Prefix.Contains(a) })
+		if a.IsValid() && !near {
+			far = append(far, fmt.Sprintf("%s (%s)", peer.Name, a))
+		}
+	}
+	return far
 }
 
 // ownProcesses hold the ports on a host that belongs to this cluster; the

@@ -35,6 +35,9 @@ type Options struct {
 	Ours func(hostName string) bool
 	// DiskProbe lets the latency of etcd's disk be measured; nil leaves it out.
 	DiskProbe Probe
+	// ListenAlways listens for the VRRP of others also on balancers that have the
+	// inventory's router ID in use already, which takes its time.
+	ListenAlways bool
 	// Parallel bounds the hosts asked at a time; default 32.
 	Parallel int
 }
@@ -58,8 +61,10 @@ func Run(ctx context.Context, c *inventory.Cluster, hosts map[string]host.Reader
 	var all []subject
 	var findings []Finding
 	var between, endpoint []dial
+	var carried []heard
 	var g errgroup.Group
 	g.Go(func() error { all, findings = gather(ctx, c, hosts, &opt); return nil })
+	g.Go(func() error { carried = listen(ctx, c, hosts, &opt); return nil })
 	g.Go(func() error { between = dialAll(ctx, hosts, pairs(c, reachable), dialTimeout); return nil })
 	g.Go(func() error {
 		endpoint = dialAll(ctx, hosts, endpointDials(c, reachable), endpointTimeout)
@@ -68,7 +73,7 @@ func Run(ctx context.Context, c *inventory.Cluster, hosts map[string]host.Reader
 		}
 		return nil
 	})
-	_ = g.Wait() // the three put their errors into what they return
+	_ = g.Wait() // all put their errors into what they return
 	if strangerAnswers(c, all, endpoint) {
 		// keepalived may just have taken the VIP: the facts are older than the answer.
 		all, findings = gather(ctx, c, hosts, &opt)
@@ -79,6 +84,7 @@ func Run(ctx context.Context, c *inventory.Cluster, hosts map[string]host.Reader
 	}
 	findings = append(findings, decideBetween(all)...)
 	findings = append(findings, decideReach(c, between)...)
+	findings = append(findings, decideRouterID(c, all, carried)...)
 	findings = append(findings, decideEndpoint(c, all, endpoint)...)
 	findings = append(findings, probeDisks(ctx, all, &opt)...)
 	demote(findings, c.Spec.Preflight.IgnoreErrors)

@@ -122,7 +122,7 @@ func wantBalanced(t *testing.T, path string, balancers, masters []string) {
 			}
 		}
 		for _, other := range append(slices.Clone(baseHosts), masters...) {
-			peer, want := strings.Contains(config, "\n        "+addressOf(t, other)+"\n"), slices.Contains(balancers, other) && host != other
+			peer, want := strings.Contains(config, "\n        "+addressOf(t, other)+" min_ttl 255"), slices.Contains(balancers, other) && host != other
 			if peer != want {
 				t.Errorf("%s has %s as a peer: %t, want %t", host, other, peer, want)
 			}

@@ -40,6 +40,7 @@ func refusals(t *testing.T) {
 		{"fault 15: a disk is full", refuseFullDisk},
 		{"fault 31: two hosts have the same machine ID", refuseSameMachine},
 		{"fault 19: a clock is off", refuseClock},
+		{"somebody else announces the router ID", refuseRouterID},
 	}
 	for _, row := range rows {
 		t.Run(row.name, row.run)

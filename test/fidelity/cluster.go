@@ -18,6 +18,7 @@ import (
 	"github.com/ha-install/ha-install/provision/haproxy"
 	"github.com/ha-install/ha-install/provision/host"
 	"github.com/ha-install/ha-install/provision/kube"
+	"github.com/ha-install/ha-install/provision/preflight"
 	"github.com/ha-install/ha-install/templates"
 )
 
@@ -374,6 +375,20 @@ func Balancer() []Claim {
 			_, err := haproxy.Backend{Socket: "/run/none.sock", Name: templates.HAProxyBackend}.Look(ctx, s.Host)
 			return seen(err)
 		}, "exit 1"},
+		{"a balancer listens for a router ID that it does not have yet, and hears its own peers alone", []string{"perl ... 1.5"}, func(ctx context.Context, s *Scene) string {
+			var said []string
+			for _, id := range []int{51, 52} {
+				c := *s.Cluster
+				c.Spec.LoadBalancer.VirtualRouterID = id
+				report := preflight.Run(ctx, &c, map[string]host.Reader{s.Host.Name(): s.Host}, preflight.Options{})
+				for _, f := range report.Findings {
+					if f.Check == preflight.CheckVirtualRouterID {
+						said = append(said, fmt.Sprint(f.Severity, ": ", f.Seen))
+					}
+				}
+			}
+			return strings.Join(said, ", ")
+		}, "ok: 51, in use by this cluster, ok: nobody else announced 52 within 1.5s"},
 		{"HAProxy is reloaded in its place", []string{"systemctl reload-or-restart", "systemctl show --property ActiveState"}, func(ctx context.Context, s *Scene) string {
 			return s.ends(ctx, []string{"systemctl", "reload-or-restart", "haproxy.service"}) + ", " + s.answers(ctx, activeState("haproxy"), loadState("haproxy.service"))
 		}, "done, active, loaded"},

@@ -382,6 +382,8 @@ func (h *Host) query(argv []string) ([]byte, error) {
 		}
 	case argv[0] == "perl" && len(argv) == 5:
 		return h.askHAProxy(argv)
+	case argv[0] == "perl" && len(argv) == 7:
+		return h.hear(argv)
 	case argv[0] == "find" && argv[1] == stepsDir:
 		return h.findSteps(argv)
 	default:

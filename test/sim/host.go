@@ -66,6 +66,9 @@ type Host struct {
 	// Behind keeps a learner from ever catching up with the leader.
 	Behind bool
 
+	// Carries are the VRRP packets on the host's link, from the IP header on.
+	Carries [][]byte
+
 	// Epoch is what the lock's fence on the host says; Journals are the lines
 	// that operations noted, by their IDs.
 	Epoch    string
