@@ -81,7 +81,7 @@ func TestApplyRefusesWhatIsNoPlan(t *testing.T) {
 			}
 		})
 	}
-	if code, _, errOut := run(t, "", "apply", "--plan", "x", "--yes", writeInventory(t, nil)); code == exitOK || !strings.Contains(errOut, "yes") {
+	if code, _, errOut := run(t, "", "apply", "--plan", "x", "--yes", writeInventory(t, nil)); code != exitUsage || !strings.Contains(errOut, "[plan yes] were all set") {
 		t.Errorf("--plan with --yes: exit code %d: %s", code, errOut)
 	}
 }

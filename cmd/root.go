@@ -89,6 +89,13 @@ quorum before and after every step.
 		SuggestionsMinimumDistance: 2,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
+	// cobra asks for contradictions right after this, and says them as any error.
+	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error {
+		if err := c.ValidateFlagGroups(); err != nil {
+			return &usageError{fmt.Errorf("%s: %w; see %q", c.CommandPath(), err, c.CommandPath()+" --help")}
+		}
+		return nil
+	}
 	root.AddCommand(newInit(), newValidate(), newSchema(), newPreflight(), newPlan(), newApply(), newStatus(), newHistory(), newKubeconfig(), newDrill(), newReset(), newBundle())
 	group(root)
 	return root

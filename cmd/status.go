@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -40,6 +41,9 @@ is a block, with -o json a line.
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if interval <= 0 {
 			return &usageError{fmt.Errorf("--interval %s: want more than 0", interval)}
+		}
+		if !watch && c.Flags().Changed("interval") {
+			return &usageError{errors.New("--interval goes with --watch: without it hosts are asked once")}
 		}
 		cluster, base, err := load(c, args[0])
 		if err != nil {

@@ -192,6 +192,9 @@ func TestWatchOnATerminalStaysInPlace(t *testing.T) {
 }
 
 func TestStatusRefusesAnIntervalOfNothing(t *testing.T) {
+	if code, _, errOut := run(t, "", "status", "--interval", "5s", writeInventory(t, nil)); code != exitUsage || !strings.Contains(errOut, "--watch") {
+		t.Errorf("--interval without --watch: exit code %d: %s", code, errOut)
+	}
 	if code, _, errOut := run(t, "", "status", "--watch", "--interval", "0s", writeInventory(t, nil)); code != exitUsage || !strings.Contains(errOut, "--interval 0s") {
 		t.Errorf("exit code %d: %s", code, errOut)
 	}
