@@ -37,7 +37,11 @@ type fakeAPI struct {
 	hangGets []int
 	// failLists makes the first lists answer 503.
 	failLists int
-	deleted   bool
+	// failRemovals makes the first removals answer 500.
+	failRemovals int
+	// copies are stored beside each write: many objects, without the time to write them.
+	copies   int
+	removals int
 }
 
 type behaviour int
@@ -94,13 +98,43 @@ func (f *fakeAPI) serve(w http.ResponseWriter, r *http.Request) {
 	case http.MethodGet:
 		f.list(w, r)
 	case http.MethodDelete:
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		f.objects, f.deleted = nil, true
-		answer(w, http.StatusOK, metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusSuccess})
+		f.remove(w, r)
 	default:
 		f.t.Errorf("unexpected request: %s %s", r.Method, r.URL)
 	}
+}
+
+// remove deletes as many of a probe's objects as the request allows.
+func (f *fakeAPI) remove(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.removals++
+	if f.removals <= f.failRemovals {
+		answer(w, http.StatusInternalServerError, metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusFailure, Code: 500, Message: "etcdserver: request timed out"})
+		return
+	}
+	limit, err := strconv.Atoi(r.URL.Query().Get("limit"))
+	if err != nil {
+		f.t.Errorf("a removal without a limit: an API server would give it up half way: %s", r.URL)
+	}
+	for _, o := range f.selected(r) {
+		if limit--; limit < 0 {
+			break
+		}
+		delete(f.objects, o.Name)
+	}
+	answer(w, http.StatusOK, metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusSuccess})
+}
+
+// selected are the objects that a request's label selects.
+func (f *fakeAPI) selected(r *http.Request) (out []corev1.ConfigMap) {
+	key, value, _ := strings.Cut(r.URL.Query().Get("labelSelector"), "=")
+	for _, o := range f.objects {
+		if o.Labels[key] == value {
+			out = append(out, o)
+		}
+	}
+	return out
 }
 
 func (f *fakeAPI) create(w http.ResponseWriter, r *http.Request) {
@@ -137,6 +171,11 @@ func (f *fakeAPI) create(w http.ResponseWriter, r *http.Request) {
 	if how != forget {
 		f.objects[object.Name] = object
 	}
+	for i := range f.copies {
+		object := object
+		object.Name += fmt.Sprintf("-copy-%d", i)
+		f.objects[object.Name] = object
+	}
 	answer(w, http.StatusCreated, object)
 }
 
@@ -169,12 +208,9 @@ func (f *fakeAPI) list(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusForbidden, metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusFailure, Code: 403, Message: "not yet"})
 		return
 	}
-	key, value, _ := strings.Cut(r.URL.Query().Get("labelSelector"), "=")
-	out := corev1.ConfigMapList{}
-	for _, o := range f.objects {
-		if o.Labels[key] == value {
-			out.Items = append(out.Items, o)
-		}
+	out := corev1.ConfigMapList{Items: f.selected(r)}
+	if r.URL.Query().Get("limit") == "1" && len(out.Items) > 1 { // other pages are large enough here
+		out.Items = out.Items[:1]
 	}
 	answer(w, http.StatusOK, out)
 }

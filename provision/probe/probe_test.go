@@ -59,8 +59,8 @@ func TestAHealthyEndpointLosesNothing(t *testing.T) {
 			if !r.Verified || len(r.Failures)+len(r.Lost)+len(r.Backwards) != 0 || r.Acknowledged < 20 || r.Attempts != r.Acknowledged {
 				t.Errorf("got %+v; want 20 writes or more, none failed, none lost", r)
 			}
-			if !api.deleted {
-				t.Errorf("the probe left its objects behind")
+			if n := len(api.objects); n > 0 {
+				t.Errorf("the probe left %d objects behind", n)
 			}
 			// The second write may be sent while the first one still connects.
 			if kind == probe.LongLived && api.connections > 2 {
@@ -241,5 +241,40 @@ func TestEveryRequestIsKeptForTheChart(t *testing.T) {
 	}
 	if writes != r.Attempts || len(r.Samples)-writes != r.Reads.Attempts || failed != 1 || r.Unsampled != 0 {
 		t.Errorf("%d samples, %d of writes, %d failed; want one for each of %d writes and %d reads, one failed", len(r.Samples), writes, failed, r.Attempts, r.Reads.Attempts)
+	}
+}
+
+func TestAllOfManyObjectsAreRemoved(t *testing.T) {
+	api := newFakeAPI(t, always(store))
+	api.copies, api.failRemovals = 100, 2
+	r := observe(t, api, probe.LongLived, 20)
+	if n := len(api.objects); n > 0 || r.Acknowledged < 20 {
+		t.Errorf("the probe left %d of more than 2,000 objects behind, %+v", n, r)
+	}
+	if want := api.failRemovals + 2020/500; api.removals < want {
+		t.Errorf("%d requests to remove, want %d or more: two failed, and 500 at a time", api.removals, want)
+	}
+}
+
+func TestWhatCannotBeRemovedIsNamed(t *testing.T) {
+	api := newFakeAPI(t, always(store))
+	api.failRemovals = 1 << 20
+	p, err := probe.Start(t.Context(), probe.Config{REST: api.rest(), Rate: 200})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	if err := p.AwaitWrites(ctx, 5); err != nil {
+		t.Fatal(err)
+	}
+	report, err := p.Stop(ctx)
+	if !report.Verified {
+		t.Errorf("the writes were not read back: %+v", report)
+	}
+	for _, want := range []string{"etcdserver: request timed out", "run: kubectl --namespace default delete configmaps --selector ha-install.io/probe="} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q in it", err, want)
+		}
 	}
 }

@@ -56,10 +56,3 @@ func (p *Probe) list(ctx context.Context) (map[int]bool, error) {
 // readTimeout bounds one page: a connection that hangs must not take the
 // whole of Stop's time.
 const readTimeout = 10 * time.Second
-
-func (p *Probe) remove(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	return p.client.CoreV1().ConfigMaps(p.config.Namespace).DeleteCollection(ctx, metav1.DeleteOptions{},
-		metav1.ListOptions{LabelSelector: runLabel + "=" + p.run})
-}
