@@ -17,6 +17,7 @@ import (
 	"github.com/ha-install/ha-install/provision/host"
 	"github.com/ha-install/ha-install/provision/kube"
 	"github.com/ha-install/ha-install/provision/pki"
+	"github.com/ha-install/ha-install/provision/units"
 )
 
 // glanceScript tells in one round trip what a status wants to know of a host.
@@ -192,7 +193,7 @@ func (g *glance) disk(s string) error {
 	}
 	d := Disk{Path: f[2], TotalBytes: total << 10, FreeBytes: free << 10}
 	if total > 0 {
-		d.Used = float64(total-free) / float64(total)
+		d.Used = units.Ratio(float64(total-free) / float64(total))
 	}
 	g.disks = append(g.disks, d)
 	return nil

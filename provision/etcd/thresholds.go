@@ -1,6 +1,10 @@
 package etcd
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/ha-install/ha-install/provision/units"
+)
 
 // Crossing is a threshold that was crossed.
 type Crossing struct {
@@ -20,19 +24,19 @@ func crossings(m Member) []Crossing {
 	var cs []Crossing
 	if m.Latency.Duration() > slowRead {
 		cs = append(cs, Crossing{
-			Subject: m.Name, What: "linearizable read", Value: m.Latency.Duration().Seconds(), Unit: "seconds", Warn: slowRead.Seconds(),
+			Subject: m.Name, What: "linearizable read", Value: m.Latency.Number(), Unit: "seconds", Warn: slowRead.Seconds(),
 			Text: fmt.Sprintf("%s: a linearizable read took %s (warns above %s)", m.Name, shortDuration(m.Latency), slowRead),
 		})
 	}
 	if m.FsyncP99.Duration() > slowFsync {
 		cs = append(cs, Crossing{
-			Subject: m.Name, What: "WAL fsync p99", Value: m.FsyncP99.Duration().Seconds(), Unit: "seconds", Warn: slowFsync.Seconds(),
+			Subject: m.Name, What: "WAL fsync p99", Value: m.FsyncP99.Number(), Unit: "seconds", Warn: slowFsync.Seconds(),
 			Text: fmt.Sprintf("%s: the disk is slow: 99 %% of etcd's fsyncs take up to %s (warns above %s)", m.Name, shortDuration(m.FsyncP99), slowFsync),
 		})
 	}
 	if full := fullness(m); full >= quotaWarn {
 		cs = append(cs, Crossing{
-			Subject: m.Name, What: "database over quota", Value: full, Unit: "ratio", Warn: quotaWarn, Refuse: quotaRefuse, Refuses: full >= quotaRefuse,
+			Subject: m.Name, What: "database over quota", Value: units.Ratio(full), Unit: "ratio", Warn: quotaWarn, Refuse: quotaRefuse, Refuses: full >= quotaRefuse,
 			Text: fmt.Sprintf("%s: the database fills %.0f %% of its quota (warns at %.0f %%, mutations are refused at %.0f %%): compact and defragment it", m.Name, full*100, quotaWarn*100, quotaRefuse*100),
 		})
 	}
@@ -41,7 +45,7 @@ func crossings(m Member) []Crossing {
 
 func writeCrossing(w *Write) Crossing {
 	return Crossing{
-		Subject: "cluster", What: "leased write", Value: w.Latency.Duration().Seconds(), Unit: "seconds", Warn: slowRead.Seconds(),
+		Subject: "cluster", What: "leased write", Value: w.Latency.Number(), Unit: "seconds", Warn: slowRead.Seconds(),
 		Text: "the write probe took " + shortDuration(w.Latency),
 	}
 }

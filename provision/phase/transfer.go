@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"sync"
 	"time"
 )
@@ -128,7 +129,7 @@ func (m *meter) state() Transfer {
 	}
 	t := Transfer{Done: m.done, Total: max(m.total, m.done)}
 	if busy > 0 {
-		t.Rate = float64(m.done) / busy.Seconds()
+		t.Rate = math.Round(float64(m.done) / busy.Seconds())
 	}
 	return t
 }

@@ -5,6 +5,7 @@ package units
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"strconv"
 	"time"
 )
@@ -19,11 +20,20 @@ func (s Seconds) Duration() time.Duration { return time.Duration(s) }
 // String reads as time.Duration's does.
 func (s Seconds) String() string { return time.Duration(s).String() }
 
+// Number is the number of seconds, to the microsecond. It is the float nearest
+// to that decimal, which time.Duration.Seconds, a sum, need not be: 1.590396
+// would be written as 1.5903960000000001.
+func (s Seconds) Number() float64 {
+	return float64(time.Duration(s).Round(time.Microsecond).Microseconds()) / 1e6
+}
+
 // MarshalJSON writes seconds, to the microsecond.
 func (s Seconds) MarshalJSON() ([]byte, error) {
-	rounded := time.Duration(s).Round(time.Microsecond).Seconds()
-	return strconv.AppendFloat(nil, rounded, 'f', -1, 64), nil
+	return strconv.AppendFloat(nil, s.Number(), 'f', -1, 64), nil
 }
+
+// Ratio rounds a part of something to four places, for JSON.
+func Ratio(part float64) float64 { return math.Round(part*1e4) / 1e4 }
 
 // UnmarshalJSON reads what MarshalJSON wrote.
 func (s *Seconds) UnmarshalJSON(data []byte) error {

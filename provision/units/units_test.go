@@ -8,11 +8,14 @@ import (
 
 func TestSecondsAreANumberInJSON(t *testing.T) {
 	for d, want := range map[time.Duration]string{
-		0:                         "0",
-		90 * time.Second:          "90",
-		1500 * time.Millisecond:   "1.5",
-		4267300 * time.Nanosecond: "0.004267",
-		-time.Second:              "-1",
+		0:                          "0",
+		90 * time.Second:           "90",
+		1500 * time.Millisecond:    "1.5",
+		4267300 * time.Nanosecond:  "0.004267",
+		-time.Second:               "-1",
+		1590396 * time.Microsecond: "1.590396",
+		1564582 * time.Microsecond: "1.564582",
+		2020 * time.Millisecond:    "2.02",
 	} {
 		got, err := json.Marshal(Seconds(d))
 		if err != nil || string(got) != want {
@@ -26,6 +29,14 @@ func TestSecondsAreANumberInJSON(t *testing.T) {
 	var s Seconds
 	if err := json.Unmarshal([]byte(`"1s"`), &s); err == nil {
 		t.Error("text was taken for a number of seconds")
+	}
+}
+
+func TestRatiosAreShort(t *testing.T) {
+	for part, want := range map[float64]string{0: "0", 1: "1", 1.0 / 3: "0.3333", 0.95: "0.95", 0.123456: "0.1235"} {
+		if got, err := json.Marshal(Ratio(part)); err != nil || string(got) != want {
+			t.Errorf("%g is %s, wanted %s (%v)", part, got, want, err)
+		}
 	}
 }
 
