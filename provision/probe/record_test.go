@@ -3,6 +3,7 @@ package probe
 import (
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -80,5 +81,15 @@ func TestBackwards(t *testing.T) {
 		if got := r.report(LongLived, start.Add(time.Second)).Backwards; !slices.Equal(got, tt.want) {
 			t.Errorf("%s: %v, want %v", tt.what, got, tt.want)
 		}
+	}
+}
+
+func TestALongOutageMakesNoLongText(t *testing.T) {
+	r := Report{Failures: make([]Failure, mostTold+30)}
+	for i := range r.Failures {
+		r.Failures[i] = Failure{Number: i, Err: errors.New("no answer")}
+	}
+	if text := r.String(); strings.Count(text, "no answer") != mostTold || !strings.HasSuffix(text, "and 30 more") {
+		t.Errorf("the report is\n%s", text)
 	}
 }

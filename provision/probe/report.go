@@ -199,7 +199,10 @@ func (r *Report) judge(acknowledged []attempt, present map[int]bool) {
 	}
 }
 
-// String is the report for a log: the numbers, then every failure.
+// mostTold bounds the failures in a report's text.
+const mostTold = 12
+
+// String is the report for a log: the numbers, then the first failures.
 func (r Report) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "probe with %s: %d of %d writes acknowledged in %s, %d failed; longest gap %s (from %s), slowest write %s; ",
@@ -222,8 +225,12 @@ func (r Report) String() string {
 	if r.Reads.Stale > 0 {
 		fmt.Fprintf(&b, "; %d READS DID NOT FIND an acknowledged write", r.Reads.Stale)
 	}
-	for _, f := range r.Failures {
+	told := r.Failures[:min(len(r.Failures), mostTold)]
+	for _, f := range told {
 		fmt.Fprintf(&b, "\n  %s", f.Error())
+	}
+	if more := len(r.Failures) - len(told); more > 0 {
+		fmt.Fprintf(&b, "\n  and %d more", more)
 	}
 	return b.String()
 }
