@@ -30,7 +30,8 @@ type hostFacts struct {
 	// balances: keepalived was configured, which says that the host holds the
 	// VIP, or is ready to.
 	balances bool
-	// holdsVIP is asked only of hosts that balance and are not to.
+	routerID int // VRRP's, by that configuration
+	// holdsVIP is asked only where who balances, or by which router ID, changes.
 	holdsVIP bool
 }
 
@@ -76,6 +77,17 @@ func (a *apply) survey(ctx context.Context) (map[string]hostFacts, error) {
 		facts[ih.Name] = f
 		return err
 	})
+	if all := announcers(a.Cluster, facts); err == nil && len(misnumbered(a.Cluster, facts, all)) > 0 {
+		err = a.onAll(ctx, all, func(ctx context.Context, ih inventory.Host, h host.Host) error {
+			held, err := holds(ctx, h, a.Cluster.Spec.LoadBalancer.VIP)
+			mu.Lock()
+			defer mu.Unlock()
+			f := facts[ih.Name]
+			f.holdsVIP = held
+			facts[ih.Name] = f
+			return err
+		})
+	}
 	return facts, err
 }
 
@@ -94,6 +106,13 @@ func readFacts(ctx context.Context, h host.Reader) (hostFacts, error) {
 	_, f.node = seen[kube.KubeletConfig]
 	_, f.balances = seen[templates.KeepalivedPath]
 	f.etcd = manifest || data
+	if f.balances {
+		config, err := h.ReadFile(ctx, templates.KeepalivedPath)
+		if err != nil {
+			return f, err
+		}
+		f.routerID = routerIDIn(config)
+	}
 	if _, ok := seen[apiServerManifest]; ok {
 		pod, err := h.ReadFile(ctx, apiServerManifest)
 		if err != nil {

@@ -17,17 +17,17 @@ import (
 // is handed over: who holds it gets to know those that will, they come up beside
 // him as his peers, and only then he gives it up, announcing that at once.
 func (a *apply) balancing() []phase.Stage {
-	balancers := newcomersLast(a.Cluster.Balancers(), a.facts)
+	stages, balancers := a.renumbering(newcomersLast(a.Cluster.Balancers(), a.facts))
 	left := leaving(a.Cluster, a.facts)
 	if len(left) == 0 {
-		return []phase.Stage{phase.InTurn(balancers, a.balance)}
+		return append(stages, phase.InTurn(balancers, a.balance))
 	}
-	return []phase.Stage{
+	return append(stages,
 		phase.InTurn(left, a.introduce),
 		phase.InTurn(balancers, a.balance),
 		phase.InTurn(left, a.retire),
 		phase.InTurn(balancers, a.forget),
-	}
+	)
 }
 
 // introduce has a host that is to give up the VIP announce it to those that

@@ -61,7 +61,7 @@ func (w *World) inspectVIP(act string) {
 	all := slices.DeleteFunc(w.sorted(), func(h *Host) bool { return !h.keepalived() })
 	for _, h := range all {
 		for _, other := range all {
-			if h != other && !slices.Contains(h.Units["keepalived.service"].peers, other.address) {
+			if h != other && !h.Units["keepalived.service"].announcesTo(other) {
 				w.accuse("%s: %s and %s both run keepalived, and %s does not announce itself to %s", act, h.name, other.name, h.name, other.name)
 			}
 		}

@@ -288,7 +288,7 @@ func (h *Host) start(argv []string, unit string) error {
 	if unit == haproxyUnit {
 		h.drained = map[string]bool{} // a new process
 	}
-	u.peers = peersIn(string(h.Files["/etc/keepalived/keepalived.conf"].Content))
+	u.peers, u.router = peersIn(string(h.Files["/etc/keepalived/keepalived.conf"].Content))
 	if unit == "kubelet.service" {
 		h.startPods()
 	}

@@ -16,7 +16,7 @@ func (h *Host) HoldsVIP() bool {
 		return false
 	}
 	for name, other := range h.w.hosts {
-		if name < h.name && other.keepalived() && slices.Contains(other.Units["keepalived.service"].peers, h.address) {
+		if name < h.name && other.keepalived() && other.Units["keepalived.service"].announcesTo(h) {
 			return false
 		}
 	}
@@ -41,17 +41,24 @@ func (h *Host) hear(argv []string) ([]byte, error) {
 	return []byte(b.String() + "end\n"), nil
 }
 
-// peersIn are the addresses that keepalived announces the VIP to.
-func peersIn(config string) []string {
+// announcesTo says that keepalived on the other host listens to this one's.
+func (u *Unit) announcesTo(h *Host) bool {
+	return slices.Contains(u.peers, h.address) && u.router == h.Units["keepalived.service"].router
+}
+
+// peersIn are the addresses that keepalived announces the VIP to, and the
+// router ID by which it does.
+func peersIn(config string) (peers []string, router string) {
+	_, id, _ := strings.Cut(config, "virtual_router_id ")
+	router, _, _ = strings.Cut(id, "\n")
 	_, after, _ := strings.Cut(config, "unicast_peer {")
 	list, _, _ := strings.Cut(after, "}")
-	var peers []string
 	for line := range strings.Lines(list) {
 		if fields := strings.Fields(line); len(fields) > 0 { // what follows is what is wanted of its adverts
 			peers = append(peers, fields[0])
 		}
 	}
-	return peers
+	return peers, router
 }
 
 func (h *Host) keepalived() bool {

@@ -110,6 +110,7 @@ type Unit struct {
 	Enabled bool
 	Runs    string   // the configuration that it read when it was started or reloaded
 	peers   []string // keepalived's, by that configuration
+	router  string   // its router ID
 }
 
 func newHost(w *World, ih inventory.Host) *Host {
