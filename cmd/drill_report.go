@@ -45,8 +45,11 @@ const (
 	chartTop    = 40.0 // above it the marks have their words
 	markHeight  = 11.0
 	chartHeight = 130.0
-	failHeight  = 14.0 // of the row of failures of each client
-	leastTop    = 100 * time.Millisecond
+	// failureWidth is what the word takes where letters are largest, on a narrow
+	// screen.
+	failureWidth = 80.0
+	failHeight   = 14.0 // of the row of failures of each client
+	leastTop     = 100 * time.Millisecond
 )
 
 // drillChart is what is drawn of one scenario; empty where nothing was played.
@@ -104,7 +107,7 @@ func chartOf(s drill.Result) drillChart {
 		m := &c.Marks[i]
 		m.Y, m.Late = 10+float64(i%3)*markHeight, m.X > chartWidth*0.75
 	}
-	c.Marks[0].Late = c.DownLeft > 50 // leaves room for who takes over at once
+	c.Marks[0].Late = c.DownLeft > failureWidth // leaves room for who takes over at once
 	for at := units.Seconds(0); at < last; at += units.Seconds(10 * time.Second) {
 		c.Ticks = append(c.Ticks, chartMark{X: x(at), Text: fmt.Sprintf("%.0f s", at.Duration().Seconds()), Late: x(at) > chartWidth*0.95})
 	}

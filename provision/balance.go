@@ -174,7 +174,7 @@ func testHAProxy(ctx context.Context, h host.Host, files []host.File) error {
 			}
 		}
 	}
-	_, err := h.Run(ctx, host.Command{Argv: []string{"haproxy", "-c", "-q", "-f", candidate}})
+	_, err := h.Run(ctx, host.Command{Argv: []string{"haproxy", "-c", "-f", candidate}})
 	if removal := runAll(ctx, h, []string{"rm", "-f", candidate}); err == nil {
 		err = removal
 	}

@@ -52,10 +52,10 @@ func badConfiguration(t *testing.T) {
 	rename("haproxy", "haproxy-renamed")
 	t.Cleanup(func() { rename("haproxy-renamed", "haproxy") })
 	before := shell(t, holder, serves)
-	ps := startProbes(t, kubeconfigOf(t, path))
+	ps := startProbes(t, kubeconfigOf(t, path), asTheyAre)
 
 	r := ha(t, "apply", path)
-	r.want(t, 6, holder, "haproxy", "user")
+	r.want(t, 6, holder, "HAProxy refuses its new configuration", "cannot find user id")
 	if now := shell(t, holder, serves); now != before || !strings.Contains(now, byHand) {
 		t.Errorf("HAProxy's process and its file were\n%s, and are now\n%s", before, now)
 	}

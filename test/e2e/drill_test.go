@@ -18,7 +18,7 @@ import (
 
 // masterGap is the longest time without an acknowledged write that a whole
 // master may cost here; raw kubeadm behind plain HAProxy took 3.3 s.
-const masterGap = 3 * time.Second
+const masterGap = 2500 * time.Millisecond
 
 // drills plays every scenario on the running cluster, and counts.
 func drills(t *testing.T) {

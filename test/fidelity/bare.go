@@ -226,7 +226,7 @@ func units() []Claim {
 		}, "exit 2, exit 1"},
 		{"programs that are not there are not found", []string{"ctr", "containerd", "haproxy", "keepalived"}, func(ctx context.Context, s *Scene) string {
 			return s.answers(ctx, []string{"ctr", "-n", "k8s.io", "images", "ls"}) + ", " + s.ends(ctx, []string{"ctr", "-n", "k8s.io", "images", "import", "-"},
-				[]string{"containerd", "--config", scratch + "/a", "config", "dump"}, []string{"haproxy", "-c", "-q", "-f", scratch + "/a"}, []string{"keepalived", "--config-test", "--use-file", scratch + "/a"})
+				[]string{"containerd", "--config", scratch + "/a", "config", "dump"}, []string{"haproxy", "-c", "-f", scratch + "/a"}, []string{"keepalived", "--config-test", "--use-file", scratch + "/a"})
 		}, "exit 127, exit 127, exit 127, exit 127, exit 127"},
 		{"an address is shown by the host that has it", []string{"ip"}, func(ctx context.Context, s *Scene) string {
 			ih, _ := s.Cluster.HostByName(s.Host.Name())

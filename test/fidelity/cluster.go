@@ -335,7 +335,7 @@ func Balancer() []Claim {
 	return []Claim{
 		{"HAProxy says whether it could work from a file", []string{"haproxy"}, func(ctx context.Context, s *Scene) string {
 			s.put(ctx, scratch+"/bad.cfg", 0o644, "nonsense\n")
-			check := func(file string) []string { return []string{"haproxy", "-c", "-q", "-f", file} }
+			check := func(file string) []string { return []string{"haproxy", "-c", "-f", file} }
 			return s.ends(ctx, check("/etc/haproxy/haproxy.cfg"), check(scratch+"/bad.cfg"), check(scratch+"/none.cfg"))
 		}, "done, exit 1, exit 1"},
 		{"keepalived says whether it could work from a file", []string{"keepalived"}, func(ctx context.Context, s *Scene) string {

@@ -89,7 +89,7 @@ func (h *Host) run(argv []string, stdin []byte) ([]byte, error) {
 			return nil, h.importImage(argv, stdin)
 		}
 	case "haproxy":
-		if len(argv) == 5 && slices.Equal(argv[1:4], []string{"-c", "-q", "-f"}) {
+		if len(argv) == 4 && slices.Equal(argv[1:3], []string{"-c", "-f"}) {
 			return nil, h.checkHAProxy(argv)
 		}
 	case "containerd":
@@ -202,9 +202,9 @@ func (h *Host) checkHAProxy(argv []string) error {
 	if h.Packages["haproxy"] != installed {
 		return h.failure(argv, 127, "not found")
 	}
-	f, ok := h.Files[argv[4]]
+	f, ok := h.Files[argv[3]]
 	if !ok || !strings.Contains(string(f.Content), "backend ") {
-		return h.failure(argv, 1, "cannot read "+argv[4])
+		return h.failure(argv, 1, "cannot read "+argv[3])
 	}
 	if _, ok := h.Files["/etc/haproxy/kubernetes-ca.crt"]; !ok {
 		return h.failure(argv, 1, "unable to load the CA file")
