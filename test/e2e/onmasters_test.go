@@ -4,12 +4,15 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"net"
 	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/ha-install/ha-install/provision/drill"
 )
 
 // The endpoint where the masters balance: their API servers have 6443 themselves.
@@ -39,6 +42,7 @@ func balancerOnMasters(t *testing.T) {
 	t.Logf("bare hosts to a verified cluster that balances itself: %s, %d steps", r.took.Round(100*time.Millisecond), r.changed(t))
 	t.Run("whole", func(t *testing.T) { wantBalanced(t, path, masters, masters) })
 	t.Run("power off the master with the VIP", func(t *testing.T) { powerOffHolder(t, path) })
+	t.Run("drill", func(t *testing.T) { drillsOnMasters(t, path) })
 	four := append(slices.Clone(masters), "cp-4")
 	path = balancing(t, "masters", append(slices.Clone(four), "w-1")...)
 	t.Run("a fourth master", func(t *testing.T) {
@@ -54,6 +58,23 @@ func balancerOnMasters(t *testing.T) {
 	path = balancing(t, "masters", both...)
 	t.Run("back to the masters", func(t *testing.T) { handOver(t, path, four, four) })
 	t.Run("reset", func(t *testing.T) { resetOnMasters(t, path, both) })
+}
+
+// drillsOnMasters plays what is otherwise where the masters balance: a whole
+// master takes its balancer with it, and the VIP's holder is a master.
+func drillsOnMasters(t *testing.T, path string) {
+	r := ha(t, "drill", "--confirm", clusterName, "-o", "json", "--scenario", "master,balancer", path)
+	r.want(t, 0)
+	var report drill.Report
+	if err := json.Unmarshal([]byte(r.stdout), &report); err != nil || len(report.Scenarios) != 2 {
+		t.Fatalf("drill -o json: %v\n%s", err, r.tail())
+	}
+	for _, s := range report.Scenarios {
+		t.Logf("%s on %s: longest write gap %s", s.Scenario, s.Host, s.WriteGap())
+		if s.Verdict != drill.Pass || s.Lost() != 0 || s.Moved == 0 {
+			t.Errorf("%s: %s, %d acknowledged writes lost, moved %s: %q", s.Scenario, s.Verdict, s.Lost(), s.Moved, s.Reasons)
+		}
+	}
 }
 
 // handOver has apply let other hosts balance, under both probes.
