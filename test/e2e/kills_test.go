@@ -34,7 +34,7 @@ func needUndisturbed(t *testing.T) {
 const leastKills = 20
 
 // killsInsidePhases is how many of them are killed at moments left to chance.
-const killsInsidePhases = 5
+const killsInsidePhases = 3
 
 // fault3 installs on bare hosts with an installer that is killed (SIGKILL, as
 // a crash would) at every boundary of its phases and inside some: run after
