@@ -22,6 +22,7 @@ func (a *apply) balance(ih inventory.Host) phase.Phase {
 func (a *apply) balanceWith(name string, ih inventory.Host, guests []inventory.Host) phase.Phase {
 	return phase.Phase{
 		Name: name, Host: ih.Name,
+		ForAll: true, // what asks the balancers has to wait for it
 		Done: func(ctx context.Context) (bool, error) {
 			h, files, err := a.balancerFiles(ctx, ih, guests)
 			if err != nil {

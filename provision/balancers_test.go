@@ -148,3 +148,28 @@ func soften(w *sim.World, name string) {
 	f := w.Host(name).Files[etcdManifest]
 	w.Host(name).Put(etcdManifest, f.Mode, strings.ReplaceAll(string(f.Content), stateFlag+stateExists, stateFlag+"new"))
 }
+
+// TestPlanOfASwitchOfBalancers compares what a switch was to do with what it did:
+// the hosts that shall balance have no HAProxy yet that could be asked.
+func TestPlanOfASwitchOfBalancers(t *testing.T) {
+	t.Parallel()
+	dedicated, masters, dirs := testCluster(t), testCluster(t), baseDirs(t)
+	masters.Spec.LoadBalancer.Mode = inventory.BalancerMasters
+	for _, c := range []*inventory.Cluster{dedicated, masters} {
+		c.Spec.Endpoint.Port = inventory.DefaultMastersPort
+	}
+	for name, row := range map[string]struct{ from, to *inventory.Cluster }{
+		"to the masters":        {dedicated, masters},
+		"to hosts of their own": {masters, dedicated},
+	} {
+		t.Run(name, func(t *testing.T) {
+			start := finished(t, row.from, row.to, dirs[0])
+			bubble(t, func(t *testing.T) {
+				w := start.World(t, row.to)
+				if plan := comparePlan(t.Context(), t, name, w, row.to, dirs[0]); plan.Nothing() {
+					t.Error("the plan says that there is nothing to do")
+				}
+			})
+		})
+	}
+}
