@@ -32,26 +32,34 @@ func TestBalancerOnMastersStoppedAnywhere(t *testing.T) {
 	t.Run("reset", gone.everywhere)
 }
 
+// switches are the two ways to let other hosts balance: a cluster before and
+// after, at a port that both can have.
+func switches(t *testing.T) map[string]struct{ from, to *inventory.Cluster } {
+	t.Helper()
+	dedicated, masters := testCluster(t), testCluster(t)
+	masters.Spec.LoadBalancer.Mode = inventory.BalancerMasters
+	for _, c := range []*inventory.Cluster{dedicated, masters} {
+		c.Spec.Endpoint.Port = inventory.DefaultMastersPort
+	}
+	return map[string]struct{ from, to *inventory.Cluster }{
+		"to the masters":        {dedicated, masters},
+		"to hosts of their own": {masters, dedicated},
+	}
+}
+
 // TestSwitchOfBalancersStoppedAnywhere hands the VIP over from hosts of their
 // own to the masters, and back: the simulator wants it held all the time, by
 // hosts that know of each other.
 func TestSwitchOfBalancersStoppedAnywhere(t *testing.T) {
 	t.Parallel()
-	dedicated, masters, dirs := testCluster(t), testCluster(t), baseDirs(t)
-	masters.Spec.LoadBalancer.Mode = inventory.BalancerMasters
-	for _, c := range []*inventory.Cluster{dedicated, masters} {
-		c.Spec.Endpoint.Port = inventory.DefaultMastersPort
-	}
-	for _, row := range []struct {
-		name     string
-		from, to *inventory.Cluster
-	}{{"to the masters", dedicated, masters}, {"to hosts of their own", masters, dedicated}} {
-		f := applying("switch of the balancers "+row.name, row.to, finished(t, row.from, row.to, dirs[0]), dirs)
+	dirs := baseDirs(t)
+	for name, row := range switches(t) {
+		f := applying("switch of the balancers "+name, row.to, finished(t, row.from, row.to, dirs[0]), dirs)
 		f.about = ofTheBalancer
 		f.wrong = func(w *sim.World) string {
 			return unfinished(w, row.to) + unbalanced(w, row.to) + stillBalancing(w, row.to)
 		}
-		t.Run(row.name, f.everywhere)
+		t.Run(name, f.everywhere)
 	}
 }
 
@@ -153,15 +161,8 @@ func soften(w *sim.World, name string) {
 // the hosts that shall balance have no HAProxy yet that could be asked.
 func TestPlanOfASwitchOfBalancers(t *testing.T) {
 	t.Parallel()
-	dedicated, masters, dirs := testCluster(t), testCluster(t), baseDirs(t)
-	masters.Spec.LoadBalancer.Mode = inventory.BalancerMasters
-	for _, c := range []*inventory.Cluster{dedicated, masters} {
-		c.Spec.Endpoint.Port = inventory.DefaultMastersPort
-	}
-	for name, row := range map[string]struct{ from, to *inventory.Cluster }{
-		"to the masters":        {dedicated, masters},
-		"to hosts of their own": {masters, dedicated},
-	} {
+	dirs := baseDirs(t)
+	for name, row := range switches(t) {
 		t.Run(name, func(t *testing.T) {
 			start := finished(t, row.from, row.to, dirs[0])
 			bubble(t, func(t *testing.T) {
