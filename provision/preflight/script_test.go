@@ -237,6 +237,9 @@ type latecomer struct {
 
 func (l latecomer) Query(ctx context.Context, argv ...string) ([]byte, error) {
 	out, err := l.local.Query(ctx, argv...)
+	if argv[0] == "perl" { // listens to the link, beside the facts
+		return out, err
+	}
 	if *l.asked++; *l.asked > 1 {
 		out = append([]byte("addr=9: eth0    inet 10.0.0.10/32 scope global eth0\n"), out...)
 	}
