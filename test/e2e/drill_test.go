@@ -26,12 +26,7 @@ func drills(t *testing.T) {
 	awaitFaultless(t, path, 3*time.Minute)
 	ids := memberIDs(t, masters)
 	page := filepath.Join(t.TempDir(), "drill.html")
-	r := ha(t, "drill", "--confirm", clusterName, "-o", "json", "--report", page, path)
-	r.want(t, 0)
-	var report drill.Report
-	if err := json.Unmarshal([]byte(r.stdout), &report); err != nil {
-		t.Fatalf("drill -o json: %v\n%s", err, r.tail())
-	}
+	report := played(t, ha(t, "drill", "--confirm", clusterName, "-o", "json", "--report", page, path))
 	if report.Schema != 1 || report.Verdict != drill.Pass || len(report.Scenarios) != len(drill.Names()) {
 		t.Errorf("schema %d, verdict %s, %d scenarios", report.Schema, report.Verdict, len(report.Scenarios))
 	}
@@ -74,6 +69,25 @@ func drills(t *testing.T) {
 	}
 }
 
+// played is the report of a drill that came to its end, whatever its verdict:
+// the reasons of one that failed are in there.
+func played(t *testing.T, r result) drill.Report {
+	t.Helper()
+	var report drill.Report
+	if err := json.Unmarshal([]byte(r.stdout), &report); err != nil {
+		t.Fatalf("exit %d, drill -o json: %v\n%s", r.code, err, r.tail())
+	}
+	for _, s := range report.Scenarios {
+		if s.Verdict != drill.Pass {
+			t.Errorf("%s on %s: %s: %q", s.Scenario, s.Host, s.Verdict, s.Reasons)
+		}
+	}
+	if r.code != 0 {
+		t.Errorf("the drill ended with exit %d, want 0: %q", r.code, report.Error)
+	}
+	return report
+}
+
 // drillWithPower takes the power of a whole master away by commands of the
 // operator's, and gives it back.
 func drillWithPower(t *testing.T) {
@@ -98,12 +112,10 @@ exec lxc-stop --kill --name "$name"
 `
 	const on = `exec lxc-start --daemon --name "$name"
 `
-	r := ha(t, "drill", "--confirm", clusterName, "-o", "json", "--scenario", "master",
-		"--power-off-hook", hook("off", off), "--power-on-hook", hook("on", on), path)
-	r.want(t, 0)
-	var report drill.Report
-	if err := json.Unmarshal([]byte(r.stdout), &report); err != nil || len(report.Scenarios) != 1 {
-		t.Fatalf("drill -o json: %v\n%s", err, r.tail())
+	report := played(t, ha(t, "drill", "--confirm", clusterName, "-o", "json", "--scenario", "master",
+		"--power-off-hook", hook("off", off), "--power-on-hook", hook("on", on), path))
+	if len(report.Scenarios) != 1 {
+		t.Fatalf("%d scenarios were played", len(report.Scenarios))
 	}
 	s := report.Scenarios[0]
 	t.Logf("%s without power: longest write gap %s, moved %s, whole %s after it came back; %+v", s.Host, s.WriteGap(), s.Moved, s.Recovered, s.Takeovers)
