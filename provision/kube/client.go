@@ -28,6 +28,7 @@ type Client struct {
 	kubernetes.Interface
 	Server string // "https://198.51.100.21:6443"
 	config *rest.Config
+	before func(context.Context) error // asked before each change; nil allows all
 }
 
 // NewClient makes a client for the API server at address ("ip:port") with the
@@ -54,7 +55,7 @@ func NewClient(d Dialer, address string, kubeconfig []byte, before func(context.
 	if err != nil {
 		return nil, err
 	}
-	return &Client{Interface: typed, Server: config.Host, config: config}, nil
+	return &Client{Interface: typed, Server: config.Host, config: config, before: before}, nil
 }
 
 // guarded asks before it lets a change through.

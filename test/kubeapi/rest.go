@@ -16,18 +16,19 @@ type kind struct {
 
 // kinds are the resources that the installer and its manifests use.
 var kinds = map[string]kind{
-	"namespaces":          {"Namespace", "v1", false},
-	"nodes":               {"Node", "v1", false},
-	"pods":                {"Pod", "v1", true},
-	"secrets":             {"Secret", "v1", true},
-	"configmaps":          {"ConfigMap", "v1", true},
-	"services":            {"Service", "v1", true},
-	"serviceaccounts":     {"ServiceAccount", "v1", true},
-	"daemonsets":          {"DaemonSet", "apps/v1", true},
-	"deployments":         {"Deployment", "apps/v1", true},
-	"leases":              {"Lease", "coordination.k8s.io/v1", true},
-	"clusterroles":        {"ClusterRole", "rbac.authorization.k8s.io/v1", false},
-	"clusterrolebindings": {"ClusterRoleBinding", "rbac.authorization.k8s.io/v1", false},
+	"namespaces":           {"Namespace", "v1", false},
+	"nodes":                {"Node", "v1", false},
+	"pods":                 {"Pod", "v1", true},
+	"secrets":              {"Secret", "v1", true},
+	"configmaps":           {"ConfigMap", "v1", true},
+	"services":             {"Service", "v1", true},
+	"serviceaccounts":      {"ServiceAccount", "v1", true},
+	"daemonsets":           {"DaemonSet", "apps/v1", true},
+	"deployments":          {"Deployment", "apps/v1", true},
+	"leases":               {"Lease", "coordination.k8s.io/v1", true},
+	"poddisruptionbudgets": {"PodDisruptionBudget", "policy/v1", true},
+	"clusterroles":         {"ClusterRole", "rbac.authorization.k8s.io/v1", false},
+	"clusterrolebindings":  {"ClusterRoleBinding", "rbac.authorization.k8s.io/v1", false},
 }
 
 // discover answers the discovery paths, in the form that is not aggregated.

@@ -1,7 +1,7 @@
 // Package kubeapi is an API server in memory, as far as the installer uses
 // one: typed objects by path, label and field selectors, optimistic locking,
-// server-side apply with dry run, discovery and /readyz. It validates nothing
-// of what the objects mean.
+// server-side apply with dry run, eviction under budgets, discovery, /readyz and
+// /metrics. It validates nothing of what the objects mean.
 package kubeapi
 
 import (
@@ -29,6 +29,9 @@ type Server struct {
 	// change the store with Set and Remove, as controllers do.
 	React func(verb, resource, namespace, name string)
 
+	// Metrics is what /metrics answers.
+	Metrics string
+
 	mu      sync.Mutex
 	objects map[key]Object
 	version int
@@ -38,9 +41,15 @@ type Server struct {
 
 type key struct{ resource, namespace, name string }
 
+// metrics is some of what every API server counts.
+const metrics = `# HELP apiserver_request_total [STABLE] Counter of apiserver requests.
+# TYPE apiserver_request_total counter
+apiserver_request_total{code="200",component="apiserver",dry_run="",group="",resource="nodes",scope="resource",subresource="",verb="GET",version="v1"} 7
+`
+
 // New is an empty cluster with the namespaces that every cluster has.
 func New() *Server {
-	s := &Server{objects: map[key]Object{}, fail: map[string]int{}}
+	s := &Server{Metrics: metrics, objects: map[key]Object{}, fail: map[string]int{}}
 	for _, name := range []string{"default", "kube-system", "kube-public"} {
 		s.Set("namespaces", "", name, Object{})
 	}
@@ -51,7 +60,7 @@ func New() *Server {
 func (s *Server) Clone() *Server {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return &Server{objects: maps.Clone(s.objects), version: s.version, fail: map[string]int{}} // what is stored is never changed
+	return &Server{Metrics: s.Metrics, objects: maps.Clone(s.objects), version: s.version, fail: map[string]int{}} // what is stored is never changed
 }
 
 // Clear makes the cluster empty again.
@@ -97,7 +106,8 @@ func (s *Server) NotReady(parts ...string) {
 	s.notOK = parts
 }
 
-// Fail makes the next requests of that kind ("PUT nodes") end with a code.
+// Fail makes the next request of that kind ("PUT nodes", "POST pods/eviction")
+// end with a code.
 func (s *Server) Fail(verbAndResource string, code int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -207,6 +217,19 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) (string, key, boo
 		s.readyz(w)
 		return "", key{}, false
 	}
+	if r.URL.Path == "/metrics" {
+		if s.failing(w, "GET metrics") {
+			return "", key{}, false
+		}
+		fmt.Fprint(w, s.Metrics)
+		return "", key{}, false
+	}
+	if at, ok := evicted(r); ok {
+		if s.failing(w, r.Method+" pods/eviction") {
+			return "", at, false
+		}
+		return http.MethodDelete, at, s.evict(w, r, at)
+	}
 	if s.discover(w, r.URL.Path) {
 		return "", key{}, false
 	}
@@ -215,12 +238,21 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) (string, key, boo
 		status(w, http.StatusNotFound, "NotFound", r.URL.Path)
 		return "", at, false
 	}
-	if code := s.fail[r.Method+" "+at.resource]; code != 0 {
-		delete(s.fail, r.Method+" "+at.resource)
-		status(w, code, map[int]string{http.StatusConflict: "Conflict"}[code], "made to fail")
+	if s.failing(w, r.Method+" "+at.resource) {
 		return "", at, false
 	}
 	return r.Method, at, s.rest(w, r, at)
+}
+
+// failing answers a request that was made to Fail.
+func (s *Server) failing(w http.ResponseWriter, verbAndResource string) bool {
+	code := s.fail[verbAndResource]
+	if code == 0 {
+		return false
+	}
+	delete(s.fail, verbAndResource)
+	status(w, code, map[int]string{http.StatusConflict: "Conflict", http.StatusForbidden: "Forbidden"}[code], "made to fail")
+	return true
 }
 
 func (s *Server) readyz(w http.ResponseWriter) {
@@ -343,6 +375,9 @@ func (s *Server) create(w http.ResponseWriter, at key, body Object) bool {
 
 // delete takes a namespace's objects with it.
 func (s *Server) delete(at key) {
+	if s.ending(at) {
+		return
+	}
 	delete(s.objects, at)
 	if at.resource != "namespaces" {
 		return
