@@ -93,8 +93,8 @@ var byState = []string{
 
 var attempt = regexp.MustCompile(`-[0-9]+$`)
 
-// TestEveryFakeIsCompared goes through all calls that apply, scaling out and
-// reset make, and wants a claim, or the comparison of states, for each of them.
+// TestEveryFakeIsCompared goes through all calls that apply, scaling out, a drill,
+// a backup and reset make, and wants a claim, or the comparison of states, for each of them.
 func TestEveryFakeIsCompared(t *testing.T) {
 	t.Parallel()
 	three, dirs := dressed(t), baseDirs(t)
@@ -113,6 +113,10 @@ func TestEveryFakeIsCompared(t *testing.T) {
 		running(t, w, five, dirs[0])
 		note()
 		if _, err := drillAll(t.Context(), w, five, dirs[0], &phase.Runner{}, "etcd"); err != nil {
+			t.Fatal(err)
+		}
+		note()
+		if _, err := backUp(t.Context(), w, five, BackupOptions{Directory: t.TempDir()}, nil, nil); err != nil {
 			t.Fatal(err)
 		}
 		note()

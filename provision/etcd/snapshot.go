@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -15,75 +16,136 @@ import (
 
 // SnapshotInfo describes a snapshot whose trailer was verified.
 type SnapshotInfo struct {
-	Size    int64    `json:"size"`   // in bytes, trailer included
-	SHA256  string   `json:"sha256"` // of the database, as the trailer says
-	Host    string   `json:"host,omitempty"`
-	Member  MemberID `json:"member,omitempty"`
-	Cluster MemberID `json:"cluster,omitempty"`
-	// Revision is what the member had when the snapshot began, or a later one.
-	Revision int64  `json:"revision,omitempty"`
-	Version  string `json:"version,omitempty"` // of the member
+	Size   int64  `json:"size"`   // in bytes, trailer included
+	SHA256 string `json:"sha256"` // of the database, as the trailer says
 }
 
-// Snapshot streams a snapshot to w and verifies it on the way. With an empty
-// host it is taken from a follower, else from a leader. It works without
-// quorum; whether that is wanted is Project's question.
-func (m *Members) Snapshot(ctx context.Context, host string, w io.Writer) (SnapshotInfo, error) {
-	seen := m.answering(ctx, nil)
-	seen = slices.DeleteFunc(seen, func(s seenMember) bool {
-		return s.status.Learner || host != "" && s.target.Name != host
+// SnapshotSources orders the voters that a snapshot may be taken from, the best
+// first: healthy followers before the leader, and the most advanced of equals.
+// Without proven quorum it is whoever answers, the most advanced first; what
+// such a snapshot lacks nobody knows, so it has to be labelled. The error is a
+// *QuorumError: nobody answers, or the members disagree about what the cluster is.
+func SnapshotSources(v Verdict) ([]Member, error) {
+	if r := byState(v); v.State == Split {
+		return nil, refused(v, Decision{Op: Operation{Kind: OpSnapshot}, Before: v.Numbers, After: v.Numbers, Reason: r.reason, Run: r.run, Definite: true})
+	}
+	sources := v.only(func(m Member) bool {
+		return m.Role == Voter && m.Host != "" && snapshotRank(v, m) > 0
 	})
-	slices.SortStableFunc(seen, func(x, y seenMember) int {
-		switch {
-		case x.leads() == y.leads():
-			return 0
-		case x.leads():
-			return 1
-		default:
-			return -1
+	slices.SortStableFunc(sources, func(x, y Member) int {
+		return cmp.Or(cmp.Compare(snapshotRank(v, x), snapshotRank(v, y)), cmp.Compare(y.AppliedIndex, x.AppliedIndex))
+	})
+	if len(sources) == 0 {
+		return nil, refused(v, Decision{Op: Operation{Kind: OpSnapshot}, Before: v.Numbers, After: v.Numbers, Reason: "no voter answers that could give one", Run: seeStatus})
+	}
+	return sources, nil
+}
+
+// snapshotRank sorts voters as sources of a snapshot; 0 for none. A member
+// that has no room left has all its data; one that has diverged has others'.
+func snapshotRank(v Verdict, m Member) int {
+	switch m.State {
+	case MemberHealthy, MemberAlarm:
+	case MemberIsolated, MemberLagging, MemberLate, MemberFailing:
+		if v.State.HasQuorum() {
+			return 0 // it may lack what the majority has acknowledged
 		}
-	})
-	if len(seen) == 0 {
-		return SnapshotInfo{}, fmt.Errorf("snapshot %s: no voter answers", host)
+	default:
+		return 0
 	}
-	s := seen[0]
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	idle := time.AfterFunc(snapshotIdle, func() {
-		cancel(fmt.Errorf("nothing came for %s", snapshotIdle))
-	})
-	defer idle.Stop()
-	r, err := s.conn.maint.SnapshotWithVersion(ctx)
+	switch {
+	case !v.State.HasQuorum():
+		return 1
+	case m.State == MemberAlarm:
+		return 3
+	case m.Leader:
+		return 2
+	}
+	return 1
+}
+
+// SnapshotStream is a snapshot on its way. Reading it to io.EOF says nothing
+// about its bytes: give them to VerifySnapshot. The caller closes it.
+type SnapshotStream struct {
+	io.ReadCloser
+	Host    string
+	Member  MemberID
+	Cluster MemberID
+	Size    int64 // of the database when it was asked for, in bytes; it may have grown
+	Leader  bool
+	Version string // of the member
+
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	idle   *time.Timer
+}
+
+// Snapshot asks the member on a host of the inventory for a snapshot. It works
+// without quorum; whom to ask is the question of SnapshotSources. It is given
+// up when nothing comes for half a minute, or when ctx ends.
+func (m *Members) Snapshot(ctx context.Context, host string) (*SnapshotStream, error) {
+	i := slices.IndexFunc(m.targets, func(t Target) bool { return t.Name == host })
+	if i < 0 {
+		return nil, fmt.Errorf("%s: snapshot: no member of the inventory", host)
+	}
+	finding, found := context.WithTimeout(ctx, observeBudget)
+	defer found()
+	view := View{Host: host}
+	c, status := m.find(finding, m.targets[i], &view)
+	if c == nil {
+		return nil, fmt.Errorf("%s: snapshot: %s", host, ownFailure(&view))
+	}
+	if status.Learner {
+		return nil, fmt.Errorf("%s: snapshot: it is a learner, and may lack what the others have", host)
+	}
+	s := &SnapshotStream{
+		Host: host, Member: status.MemberID, Cluster: status.ClusterID, Size: status.DBSize,
+		Leader: status.Leader == status.MemberID, Version: status.Version,
+	}
+	s.ctx, s.cancel = context.WithCancelCause(ctx)
+	s.idle = time.AfterFunc(snapshotIdle, func() { s.cancel(fmt.Errorf("nothing came for %s", snapshotIdle)) })
+	r, err := c.maint.SnapshotWithVersion(s.ctx)
 	if err != nil {
-		return SnapshotInfo{}, fmt.Errorf("%s: snapshot: %w", s.target.Name, cmp.Or(context.Cause(ctx), err))
+		defer s.end()
+		return nil, s.explain(err)
 	}
-	defer r.Snapshot.Close()
-	info, err := VerifySnapshot(io.TeeReader(alive{r.Snapshot, idle}, w))
-	info.Host, info.Member, info.Cluster = s.target.Name, s.status.MemberID, s.status.ClusterID
-	info.Revision, info.Version = s.status.Revision, s.status.Version
-	if err != nil {
-		return info, fmt.Errorf("%s: snapshot: %w", s.target.Name, cmp.Or(context.Cause(ctx), err))
+	s.ReadCloser = r.Snapshot
+	return s, nil
+}
+
+// Read puts the idle timer off with each read.
+func (s *SnapshotStream) Read(p []byte) (int, error) {
+	n, err := s.ReadCloser.Read(p)
+	if n > 0 {
+		s.idle.Reset(snapshotIdle)
 	}
-	return info, nil
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = s.explain(err)
+	}
+	return n, err
+}
+
+// Close ends the stream, wherever it is.
+func (s *SnapshotStream) Close() error {
+	s.end()
+	return s.ReadCloser.Close()
+}
+
+func (s *SnapshotStream) end() {
+	s.idle.Stop()
+	s.cancel(nil)
+}
+
+func (s *SnapshotStream) explain(err error) error {
+	if cause := context.Cause(s.ctx); cause != nil { // of the transport one hears only that it was cancelled
+		err = cause
+	}
+	return fmt.Errorf("%s: snapshot: %w", s.Host, err)
 }
 
 // snapshotIdle is how long a snapshot may come to a halt: a large one may take
 // minutes, but a member that hangs must not hold us for ever.
 const snapshotIdle = 30 * time.Second
-
-// alive puts the idle timer off with each read.
-type alive struct {
-	io.Reader
-	idle *time.Timer
-}
-
-func (a alive) Read(p []byte) (int, error) {
-	n, err := a.Reader.Read(p)
-	if n > 0 {
-		a.idle.Reset(snapshotIdle)
-	}
-	return n, err
-}
 
 // boltMagic opens both meta pages of the database, 16 bytes into the page.
 const boltMagic = 0xED0CDAED

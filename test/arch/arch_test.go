@@ -83,14 +83,15 @@ func (s source) imports() []string {
 // downwards only.
 var allowed = map[string][]string{
 	"cmd/ha-install":      {"cmd"},
-	"cmd":                 {"inventory", "provision", "provision/bundle", "provision/drill", "provision/etcd", "provision/host", "provision/kube", "provision/phase", "provision/preflight", "provision/release", "provision/units"},
-	"provision":           {"inventory", "templates", "provision/bundle", "provision/drill", "provision/etcd", "provision/haproxy", "provision/host", "provision/kube", "provision/phase", "provision/pki", "provision/preflight", "provision/probe", "provision/release", "provision/units"},
+	"cmd":                 {"inventory", "provision", "provision/backup", "provision/bundle", "provision/drill", "provision/etcd", "provision/host", "provision/kube", "provision/phase", "provision/preflight", "provision/release", "provision/units"},
+	"provision":           {"inventory", "templates", "provision/backup", "provision/bundle", "provision/drill", "provision/etcd", "provision/haproxy", "provision/host", "provision/kube", "provision/phase", "provision/pki", "provision/preflight", "provision/probe", "provision/release", "provision/units"},
 	"provision/preflight": {"inventory", "provision/host", "provision/units"},
 	"provision/kube":      {"provision/host", "provision/units"},
 	"provision/etcd":      {"provision/units"},
 	"provision/haproxy":   {"provision/host", "provision/units"},
 	"provision/pki":       {"inventory", "templates"},
 	"provision/bundle":    {"inventory"},
+	"provision/backup":    {"templates", "provision/etcd", "provision/pki", "provision/units"},
 	"provision/drill":     {"provision/units"},
 	"provision/host":      {"inventory"},
 	"provision/phase":     {"provision/units"},

@@ -15,6 +15,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/ha-install/ha-install/provision/etcd"
 	"github.com/ha-install/ha-install/provision/haproxy"
 	"github.com/ha-install/ha-install/provision/host"
 	"github.com/ha-install/ha-install/provision/kube"
@@ -120,6 +121,15 @@ func members() []Claim {
 			}
 			return fmt.Sprint(r.Hash != 0, " ", r.Header.RaftTerm > 0)
 		}, "true true"},
+		{"a member streams a snapshot: whole pages and their SHA-256", []string{"etcd snapshot"}, func(ctx context.Context, s *Scene) string {
+			r, err := s.etcd(ctx).SnapshotWithVersion(ctx)
+			if err != nil {
+				return seen(err)
+			}
+			defer r.Snapshot.Close()
+			info, err := etcd.VerifySnapshot(r.Snapshot)
+			return fmt.Sprint(seen(err), " ", info.Size > 4096, " ", strings.HasPrefix(r.Version, "3.6."))
+		}, "done true true"},
 		{"a lease is granted, bears a key and takes it along", []string{"etcd lease", "etcd lease end", "etcd probe", "etcd read"}, func(ctx context.Context, s *Scene) string {
 			c := s.etcd(ctx)
 			l, err := c.Grant(ctx, 60)

@@ -376,14 +376,6 @@ func (s *etcdServer) Alarm(ctx context.Context, _ *pb.AlarmRequest) (r *pb.Alarm
 	return r, err
 }
 
-func (s *etcdServer) HashKV(ctx context.Context, _ *pb.HashKVRequest) (r *pb.HashKVResponse, err error) {
-	err = s.with(ctx, "hash", false, false, func(head *pb.ResponseHeader, _ *member) error {
-		r = &pb.HashKVResponse{Header: head, Hash: 42}
-		return nil
-	})
-	return r, err
-}
-
 func (s *etcdServer) Range(ctx context.Context, q *pb.RangeRequest) (r *pb.RangeResponse, err error) {
 	err = s.with(ctx, "read", false, !q.Serializable, func(head *pb.ResponseHeader, _ *member) error { r = &pb.RangeResponse{Header: head}; return nil })
 	return r, err
