@@ -11,7 +11,6 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
-	"google.golang.org/grpc"
 
 	"go.etcd.io/bbolt"
 )
@@ -55,7 +54,7 @@ func (s *etcdServer) HashKV(ctx context.Context, q *pb.HashKVRequest) (r *pb.Has
 const pieceSize = 16 << 10
 
 // Snapshot streams a real database with its SHA-256.
-func (s *etcdServer) Snapshot(_ *pb.SnapshotRequest, stream grpc.ServerStreamingServer[pb.SnapshotResponse]) error {
+func (s *etcdServer) Snapshot(_ *pb.SnapshotRequest, stream pb.Maintenance_SnapshotServer) error {
 	var data []byte
 	for i := 0; i == 0 || i < len(data); i += pieceSize {
 		var r *pb.SnapshotResponse

@@ -1,0 +1,212 @@
+package provision
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"filippo.io/age"
+
+	"github.com/ha-install/ha-install/inventory"
+	"github.com/ha-install/ha-install/provision/backup"
+	"github.com/ha-install/ha-install/provision/phase"
+	"github.com/ha-install/ha-install/test/sim"
+)
+
+// backUp is `ha-install backup create`.
+func backUp(ctx context.Context, w *sim.World, c *inventory.Cluster, o BackupOptions, cut *sim.Cut, say func(phase.Event)) (Backed, error) {
+	ctx = w.Begin(ctx, cut)
+	site := ConnectSoon(ctx, c, "", w.Dial)
+	defer site.Close()
+	return Backup(ctx, site, o, &phase.Runner{Events: say})
+}
+
+// sealed is a Seal for a new identity, which is in the file.
+func sealed(t *testing.T) (backup.Seal, string) {
+	t.Helper()
+	id, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "identity")
+	if err := os.WriteFile(file, []byte(id.String()+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	seal, err := backup.SealFor([]string{id.Recipient().String()}, "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return seal, file
+}
+
+// stored says what is wrong with a directory of backups, "" for nothing: n
+// whole ones are wanted and nothing beside them.
+func stored(ctx context.Context, dir string, n int, identity string) string {
+	all, err := backup.In(dir, "prod").List()
+	if err != nil || len(all) != n {
+		return fmt.Sprintf("%d backups, want %d: %v", len(all), n, err)
+	}
+	openers, err := backup.Openers(identity, "")
+	if err != nil {
+		return err.Error()
+	}
+	for _, e := range all {
+		r, err := backup.Verify(ctx, e.Path, backup.Expected{Cluster: "prod", Openers: openers})
+		if err != nil || !r.Whole || !r.Opened {
+			return fmt.Sprintf("%+v: %v", r, err)
+		}
+	}
+	names, err := os.ReadDir(filepath.Join(dir, "prod"))
+	if err != nil || len(names) != n {
+		return fmt.Sprintf("%v beside the backups: %v", names, err)
+	}
+	return ""
+}
+
+func TestBackupOfAClusterChangesNothing(t *testing.T) {
+	t.Parallel()
+	c, dirs := testCluster(t), baseDirs(t)
+	start := finished(t, c, c, dirs[0])
+	seal, identity := sealed(t)
+	bubble(t, func(t *testing.T) {
+		w := start.World(t, c)
+		before := w.Snapshot(nil)
+		o := BackupOptions{Directory: t.TempDir(), Seal: seal}
+		b, err := backUp(t.Context(), w, c, o, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bad := stored(t.Context(), o.Directory, 1, identity); bad != "" {
+			t.Error(bad)
+		}
+		m := b.Manifest
+		if m.From == "" || m.Leader || !m.Quorum || m.KubernetesVersion != "v1.36.3" || m.CASHA256 != fingerprintOn(w.Host("cp-1")) || len(m.Members) != 3 || m.Snapshot.Hash == nil {
+			t.Errorf("%+v", m)
+		}
+		for _, call := range w.Trace() {
+			if call.Writes {
+				t.Errorf("%s was changed by %q", call.Host, call.Name)
+			}
+		}
+		if after := w.Snapshot(nil); after != before {
+			t.Errorf("hosts were changed:\n%s", after)
+		}
+	})
+}
+
+func TestBackupWithoutSealSaysWhatThatMeans(t *testing.T) {
+	t.Parallel()
+	c, dirs := testCluster(t), baseDirs(t)
+	start := finished(t, c, c, dirs[0])
+	bubble(t, func(t *testing.T) {
+		w := start.World(t, c)
+		var said []string
+		b, err := backUp(t.Context(), w, c, BackupOptions{Directory: t.TempDir()}, nil, func(e phase.Event) { said = append(said, e.Message) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b.Manifest.Keys != nil || !slices.Contains(said, WithoutKeys) || b.Manifest.CASHA256 != fingerprintOn(w.Host("cp-1")) {
+			t.Errorf("keys %+v, said %q", b.Manifest.Keys, said)
+		}
+		if _, err := os.Stat(filepath.Join(b.Path, backup.KeysFile)); !os.IsNotExist(err) {
+			t.Errorf("the archive: %v", err)
+		}
+	})
+}
+
+func TestBackupWithoutQuorumIsLabelled(t *testing.T) {
+	t.Parallel()
+	c, dirs := testCluster(t), baseDirs(t)
+	start := finished(t, c, c, dirs[0])
+	seal, identity := sealed(t)
+	bubble(t, func(t *testing.T) {
+		w := start.World(t, c)
+		w.MayEnd = true
+		for _, name := range []string{"cp-1", "cp-3"} {
+			w.Host(name).Mute = true
+		}
+		var said []string
+		o := BackupOptions{Directory: t.TempDir(), Seal: seal}
+		b, err := backUp(t.Context(), w, c, o, nil, func(e phase.Event) { said = append(said, e.Message) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m := b.Manifest; m.Quorum || m.Verdict.HasQuorum() || m.From != "cp-2" || !strings.Contains(b.String(), "WITHOUT QUORUM") {
+			t.Errorf("%+v", m)
+		}
+		if !strings.Contains(strings.Join(said, "\n"), "writes that were acknowledged last may be missing") {
+			t.Errorf("not said: %q", said)
+		}
+		if bad := stored(t.Context(), o.Directory, 1, identity); bad != "" {
+			t.Error(bad)
+		}
+	})
+}
+
+// TestBackupThroughEveryFault has one fault at each call that a backup makes:
+// it comes to a whole backup all the same, or fails and leaves those before it
+// as they were; the next one then comes to its end.
+func TestBackupThroughEveryFault(t *testing.T) {
+	t.Parallel()
+	c, dirs := testCluster(t), baseDirs(t)
+	start := finished(t, c, c, dirs[0])
+	seal, identity := sealed(t)
+	var trace []sim.Call
+	var from string
+	bubble(t, func(t *testing.T) {
+		w := start.World(t, c)
+		b, err := backUp(t.Context(), w, c, BackupOptions{Directory: t.TempDir(), Seal: seal}, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		trace, from = w.Trace(), b.Manifest.From
+	})
+	tried, others, failed := 0, 0, 0
+	for _, call := range trace {
+		if call.Name != "etcd snapshot" && (call.Nth > 1 || tried%3 != 0 && !*everywhereFlag) {
+			tried++
+			continue
+		}
+		for _, f := range []sim.Fault{sim.Dies, sim.Fails, sim.Loses, sim.Reboots, sim.EtcdDies, sim.Isolates} {
+			cut := sim.Cut{Host: call.Host, Name: call.Name, Nth: call.Nth, When: sim.Before, Fault: f}
+			tried++
+			bubble(t, func(t *testing.T) {
+				w := start.World(t, c)
+				w.Slow = true
+				o := BackupOptions{Directory: t.TempDir(), Seal: seal}
+				if _, err := backUp(t.Context(), w, c, o, nil, nil); err != nil {
+					t.Fatal(err)
+				}
+				want := 2
+				b, err := backUp(t.Context(), w, c, o, &cut, nil)
+				switch {
+				case err != nil && f != sim.Dies:
+					failed++
+					t.Errorf("%s: %v", cut, err)
+				case err != nil:
+					want = 1
+				case call.Name == "etcd snapshot" && b.Manifest.From != from:
+					others++
+				}
+				if bad := stored(t.Context(), o.Directory, want, identity); bad != "" {
+					t.Errorf("%s: %s", cut, bad)
+				}
+				w.Back()
+				if _, err := backUp(t.Context(), w, c, o, nil, nil); err != nil {
+					t.Errorf("%s: the next one: %v", cut, err)
+				}
+				if bad := stored(t.Context(), o.Directory, want+1, identity); bad != "" {
+					t.Errorf("%s: the next one: %s", cut, bad)
+				}
+			})
+		}
+	}
+	t.Logf("%d calls, %d faults; %d snapshots were taken from another member", len(trace), tried, others)
+	if others == 0 {
+		t.Error("no fault made it take another member")
+	}
+}
