@@ -167,7 +167,7 @@ func TestBackupThroughEveryFault(t *testing.T) {
 	})
 	tried, others, failed := 0, 0, 0
 	for _, call := range trace {
-		if call.Name != "etcd snapshot" && (call.Nth > 1 || tried%3 != 0 && !*everywhereFlag) {
+		if call.Name != "etcd snapshot" && (call.Nth > 1 || tried%9 != 0 && !*everywhereFlag) {
 			tried++
 			continue
 		}

@@ -34,9 +34,9 @@ func (s Seal) None() bool { return len(s.recipients) == 0 }
 // allows a passphrase beside nobody else. Empty names are left out.
 func SealFor(recipients []string, recipientsFile, passphraseFile string) (Seal, error) {
 	var s Seal
-	for _, r := range recipients {
-		if err := s.add(r); err != nil {
-			return Seal{}, fmt.Errorf("recipient %q: %w", r, err)
+	for i, r := range recipients {
+		if err := s.add(r); err != nil { // not quoted: it may be a secret key by mistake
+			return Seal{}, fmt.Errorf("recipient number %d is none (age1...): %w", i+1, err)
 		}
 	}
 	if recipientsFile != "" {
