@@ -210,3 +210,38 @@ func TestBackupThroughEveryFault(t *testing.T) {
 		t.Error("no fault made it take another member")
 	}
 }
+
+func TestBackupWithinAnotherWorkflow(t *testing.T) {
+	t.Parallel()
+	c, dirs := testCluster(t), baseDirs(t)
+	start := finished(t, c, c, dirs[0])
+	seal, identity := sealed(t)
+	bubble(t, func(t *testing.T) {
+		w := start.World(t, c)
+		ctx := w.Begin(t.Context(), nil)
+		site := Connect(ctx, c, dirs[0], w.Dial)
+		defer site.Close()
+		var events []phase.Event
+		run := &phase.Runner{Events: func(e phase.Event) { events = append(events, e) }}
+		o := BackupOptions{Directory: t.TempDir(), Seal: seal}
+		err := site.operate(ctx, "apply", run, func(ctx context.Context) error {
+			return run.Run(ctx, []phase.Stage{phase.One(phase.Phase{Name: "guard", Do: func(ctx context.Context) error {
+				b, err := site.backupTo(ctx, o)
+				if err == nil && b.Path != filepath.Join(o.Directory, "prod", backup.Name(b.Manifest.Time)) {
+					t.Errorf("%s", b.Path)
+				}
+				return err
+			}})})
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bad := stored(ctx, o.Directory, 1, identity); bad != "" {
+			t.Error(bad)
+		}
+		last := events[len(events)-1]
+		if last.Phase != "guard" || last.Kind != phase.Finished || last.Transfer == nil || last.Transfer.Done < 4096 || last.Transfer.Total < last.Transfer.Done {
+			t.Errorf("%+v", last)
+		}
+	})
+}
