@@ -5,14 +5,15 @@
 SHELL := /bin/bash
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo development)
 LDFLAGS := -s -w -X github.com/ha-install/ha-install/cmd.Version=$(VERSION)
-K8S ?= v1.36.3
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 export HA_INSTALL_CACHE ?= $(HOME)/.cache/ha-install
 # Our modules are many and large; a machine with two cores needs no more at once.
 export CGO_ENABLED := 0
+# The same for programs, tests and the lab's software: what they share is
+# compiled once.
+export GOFLAGS := $(strip $(shell go env GOFLAGS) -trimpath)
 
 LAB := go run ./test/lab/cmd/lab
-BUNDLE := $(HA_INSTALL_CACHE)/bundles/ha-install-bundle-$(K8S)-amd64.tar
 
 .PHONY: help build lint test test-packages test-workflows e2e e2e-long bench demo lab-up lab-down lab-ssh lab-status bundle deps clean
 
@@ -20,7 +21,7 @@ help: ## Show the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## Build bin/ha-install
-	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ha-install ./cmd/ha-install
+	go build -ldflags '$(LDFLAGS)' -o bin/ha-install ./cmd/ha-install
 
 deps: ## Install the Debian packages that the tests and the lab use
 	@./test/deps.sh
@@ -44,8 +45,8 @@ test-workflows:
 	@log=$$(mktemp) && trap 'rm -f "$$log"' EXIT && \
 	if go test ./provision -everywhere -cuts 2 -v >"$$log" 2>&1; then grep -E 'killed at|different calls|^ok' "$$log"; else grep -v '^=== ' "$$log"; exit 1; fi
 
-bundle: deps ## Build the bundle of Kubernetes $(K8S) from source, cached
-	go run ./test/software -k8s $(K8S)
+bundle: deps ## Build the bundles of both Kubernetes releases, or of K8S=v1.36.3, from source, cached
+	go run ./test/software $(if $(K8S),-k8s $(K8S),-all)
 
 lab-up: bundle ## Bring up two balancers, three masters and a worker, bare
 	$(LAB) up
@@ -67,7 +68,9 @@ e2e-long: build lab-up ## The suite, and the parts that are too long for each ch
 	@./test/deps.sh browser
 	@./test/suite.sh -timeout 120m ./test/e2e -long
 
-demo: build lab-up ## Bare hosts to a verified cluster, and a look around
+demo: build deps ## Bare hosts to a verified cluster, and a look around
+	go run ./test/software
+	$(LAB) up
 	./test/demo.sh
 
 bench: build lab-up ## Side by side with kubeadm by hand, in one run

@@ -113,6 +113,16 @@ func killsInside(points []killPoint, spans []span, random *rand.Rand, count int)
 	return points
 }
 
+// everyNth keeps one of each n points that follow each other, always the same one
+// of them, which is left to chance.
+func everyNth(points []killPoint, n int, random *rand.Rand) []killPoint {
+	var kept []killPoint
+	for i := random.IntN(n); i < len(points); i += n {
+		kept = append(kept, points[i])
+	}
+	return kept
+}
+
 // seeded is the source of what a test leaves to chance; its seed is logged,
 // and HA_INSTALL_E2E_SEED brings a run back.
 func seeded(t *testing.T) *rand.Rand {

@@ -30,16 +30,21 @@ func needUndisturbed(t *testing.T) {
 	undisturbed.state = lasting(t)
 }
 
-// leastKills is how many runs of the chain are killed at the least.
-const leastKills = 20
+// leastKills is how many runs of the chain are killed at the least, and sampled
+// of how many points that are next to each other one is taken but in e2e-long.
+const (
+	leastKills = 20
+	sampled    = 3
+)
 
 // killsInsidePhases is how many of them are killed at moments left to chance.
 const killsInsidePhases = 3
 
 // fault3 installs on bare hosts with an installer that is killed (SIGKILL, as
-// a crash would) at every boundary of its phases and inside some: run after
-// run takes up what the one before left, until one comes through. What has
-// come of it must be what an undisturbed run makes.
+// a crash would) at every boundary of its phases and inside some, or, but for
+// e2e-long, at every third of these points, chance says which: run after run
+// takes up what the one before left, until one comes through. What has come of it
+// must be what an undisturbed run makes.
 func fault3(t *testing.T) {
 	needUndisturbed(t)
 	spans := spansOf(t, undisturbed.run)
@@ -47,6 +52,10 @@ func fault3(t *testing.T) {
 	points := killsInside(killPoints(spans, random), spans, random, killsInsidePhases)
 	if len(points) < leastKills {
 		t.Fatalf("an undisturbed run has only %d points to kill it at, want %d: %v", len(points), leastKills, points)
+	}
+	least := leastKills
+	if !*long {
+		points, least = everyNth(points, sampled, random), leastKills/sampled
 	}
 	recreate(t, baseHosts...)
 	path := writeInventory(t, nil, nil)
@@ -68,8 +77,8 @@ func fault3(t *testing.T) {
 	r := ha(t, "apply", "-o", "json", path)
 	r.want(t, 0)
 	t.Logf("bare hosts to a verified cluster, killed %d times: %s, the last run %s", killed, time.Since(began).Round(time.Second), r.took.Round(100*time.Millisecond))
-	if killed < leastKills {
-		t.Errorf("only %d runs were killed, want %d", killed, leastKills)
+	if killed < least {
+		t.Errorf("only %d runs were killed, want %d", killed, least)
 	}
 	h.look(t)
 	wantWhole(t, path, masters, "w-1")

@@ -66,23 +66,11 @@ func (w *workshop) bundle(ctx context.Context, r release, out string) error {
 	return w.checkImages(ctx, r, p, out)
 }
 
-// parts builds the release's components, the slowest first.
+// parts builds the release's components, the slowest first. What another
+// release has in the same version is found built.
 func (w *workshop) parts(ctx context.Context, r release) (parts, error) {
 	var p parts
-	for _, step := range []struct {
-		into *built
-		what component
-	}{
-		{&p.kubernetes, r.kubernetesComponent()},
-		{&p.etcd, r.etcdComponent()},
-		{&p.coredns, r.corednsComponent()},
-		{&p.containerd, containerdComponent()},
-		{&p.cni, cniComponent()},
-		{&p.cniFlannel, cniFlannelComponent()},
-		{&p.flannel, flannelComponent()},
-		{&p.pause, pauseComponent(r.pauseTag)},
-		{&p.echo, echoComponent()},
-	} {
+	for _, step := range p.steps(r) {
 		b, err := w.build(ctx, step.what)
 		if err != nil {
 			return p, err

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 )
 
@@ -30,8 +31,7 @@ func (w *workshop) build(ctx context.Context, c component) (built, error) {
 	if err != nil {
 		return built{}, fmt.Errorf("%s: %w", c.dir, err)
 	}
-	b := built{component: c, key: key,
-		dir: filepath.Join(w.cache, "bin", fmt.Sprintf("%s-%s-%s", filepath.Base(c.dir), c.version, key[:12]))}
+	b := built{component: c, key: key, dir: w.builtIn(c, key)}
 	if _, err := os.Stat(b.dir); err == nil {
 		return b, nil
 	}
@@ -55,11 +55,44 @@ func (w *workshop) build(ctx context.Context, c component) (built, error) {
 	return b, os.Rename(tmp, b.dir)
 }
 
-// goBuild is the command that compiles into out. -mod=readonly: what is not
-// pinned in go.mod and go.sum does not get in.
+// builtIn is where a component lies in the cache when it is built.
+func (w *workshop) builtIn(c component, key string) string {
+	return filepath.Join(w.cache, "bin", fmt.Sprintf("%s-%s-%s", filepath.Base(c.dir), c.version, key[:12]))
+}
+
+// fetchAhead has the modules of all that is not built yet downloaded, while the
+// first of it compiles: the one waits for the network, the other for the
+// processor. What goes wrong here goes wrong again in the build, which says so.
+func (w *workshop) fetchAhead(ctx context.Context, releases []release) {
+	for _, r := range releases {
+		for _, s := range new(parts).steps(r) {
+			key, err := w.key(s.what)
+			if err != nil {
+				return
+			}
+			if _, err := os.Stat(w.builtIn(s.what, key)); err == nil {
+				continue
+			}
+			if _, err := capture(w.goCommand(ctx, s.what, "list", "-deps", "-f", "")); err != nil {
+				return
+			}
+		}
+	}
+}
+
+// goBuild is the command that compiles into out.
 func (w *workshop) goBuild(ctx context.Context, c component, out string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, "go", append([]string{"build", "-mod=readonly", "-buildvcs=false", "-trimpath",
-		"-ldflags", c.ldflags(), "-o", out + "/"}, c.arguments()...)...)
+	return w.goCommand(ctx, c, "build", "-buildvcs=false", "-trimpath", "-ldflags", c.ldflags(), "-o", out+"/")
+}
+
+// compilersMemory is GOGC for the compiler: a tenth of its time goes into
+// collecting garbage otherwise.
+const compilersMemory = "400"
+
+// goCommand runs the go command on the component's packages. -mod=readonly: what
+// is not pinned in go.mod and go.sum does not get in.
+func (w *workshop) goCommand(ctx context.Context, c component, verb string, flags ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "go", slices.Concat([]string{verb, "-mod=readonly"}, flags, c.arguments())...)
 	cmd.Dir = w.root
 	if c.nested {
 		cmd.Dir = w.source(c)
@@ -68,7 +101,7 @@ func (w *workshop) goBuild(ctx context.Context, c component, out string) *exec.C
 	if c.cgo {
 		cgo = "CGO_ENABLED=1"
 	}
-	cmd.Env = append(os.Environ(), cgo, "GOOS=linux", "GOARCH="+w.arch, "GOWORK=off", "GOFLAGS=")
+	cmd.Env = append(os.Environ(), cgo, "GOOS=linux", "GOARCH="+w.arch, "GOWORK=off", "GOFLAGS=", "GOGC="+compilersMemory)
 	return cmd
 }
 

@@ -19,6 +19,26 @@ type parts struct {
 	kubernetes, etcd, coredns, containerd, cni, cniFlannel, flannel, pause, echo built
 }
 
+// step is a component and where it goes when it is built.
+type step struct {
+	into *built
+	what component
+}
+
+func (p *parts) steps(r release) []step {
+	return []step{
+		{&p.kubernetes, r.kubernetesComponent()},
+		{&p.etcd, r.etcdComponent()},
+		{&p.coredns, r.corednsComponent()},
+		{&p.containerd, containerdComponent()},
+		{&p.cni, cniComponent()},
+		{&p.cniFlannel, cniFlannelComponent()},
+		{&p.flannel, flannelComponent()},
+		{&p.pause, pauseComponent(r.pauseTag)},
+		{&p.echo, echoComponent()},
+	}
+}
+
 // images lists what kubeadm asks for, the pod network and the probe.
 func images(r release, p parts) []image {
 	var list []image

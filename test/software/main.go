@@ -58,6 +58,13 @@ func run(ctx context.Context, version, out string, all bool) error {
 		return err
 	}
 	defer w.close()
+	ahead, stop := context.WithCancel(ctx)
+	fetched := make(chan struct{})
+	go func() {
+		defer close(fetched)
+		w.fetchAhead(ahead, wanted)
+	}()
+	defer func() { stop(); <-fetched }()
 	for _, r := range wanted {
 		path := out
 		if path == "" {

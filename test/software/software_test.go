@@ -65,6 +65,26 @@ func TestEveryComponentOfEveryReleaseHasItsModule(t *testing.T) {
 	}
 }
 
+func TestWhatTwoReleasesShareIsBuiltOnce(t *testing.T) {
+	w := &workshop{root: "../..", cache: "/cache", arch: "amd64"}
+	places := map[string]bool{}
+	for _, r := range releases {
+		for _, s := range new(parts).steps(r) {
+			key, err := w.key(s.what)
+			if err != nil {
+				t.Fatal(err)
+			}
+			places[w.builtIn(s.what, key)] = true
+		}
+	}
+	// containerd, two sets of CNI plugins, flannel and the probe
+	const shared = 5
+	each := len(new(parts).steps(releases[0])) - shared // of every release its own
+	if want := shared + len(releases)*each; len(places) != want {
+		t.Errorf("%d releases are built from %d components, want %d: %v", len(releases), len(places), want, sortedKeys(places))
+	}
+}
+
 // TestAnImageIsMadeOnce also holds its archive to what the import needs: the
 // name's annotation, and blobs under their own sums.
 func TestAnImageIsMadeOnce(t *testing.T) {
