@@ -30,6 +30,7 @@ const (
 	exitSplit       = 12
 	exitUnknown     = 13
 	exitDrill       = 14
+	exitDamaged     = 15
 	exitUsage       = 64
 	exitInterrupted = 130
 )
@@ -50,6 +51,7 @@ const exitCodeHelp = `Exit codes:
   12   the members disagree about what the cluster is (SPLIT)
   13   quorum could not be proven (UNKNOWN)
   14   drill: a scenario did not pass
+  15   backup verify: a backup is not whole
   64   the command line is wrong
   130  interrupted, or stopped at a safe point`
 
@@ -142,6 +144,8 @@ func exitCode(err error) int {
 		return exitMoved
 	case errors.Is(err, errDrill):
 		return exitDrill
+	case errors.Is(err, errDamaged):
+		return exitDamaged
 	case errors.Is(err, context.Canceled), errors.As(err, &stopped):
 		return exitInterrupted
 	default:

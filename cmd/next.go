@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/ha-install/ha-install/inventory"
+	"github.com/ha-install/ha-install/provision/backup"
 	"github.com/ha-install/ha-install/provision/etcd"
 	"github.com/ha-install/ha-install/provision/host"
 	"github.com/ha-install/ha-install/provision/kube"
@@ -25,9 +26,10 @@ func whatNext(err error) string {
 		space       *host.NoSpaceError
 		step        *kube.StepError
 		phased      *phase.Error
+		full        *backup.SpaceError // has its own too
 	)
 	switch {
-	case errors.As(err, &quorum), errors.As(err, &bad), errors.As(err, &key), errors.As(err, &sudo):
+	case errors.As(err, &quorum), errors.As(err, &bad), errors.As(err, &key), errors.As(err, &sudo), errors.As(err, &full):
 		return ""
 	case errors.As(err, &failure):
 		return "mend what is named, or list it in spec.preflight.ignoreErrors, then run the same command again; nothing was changed"

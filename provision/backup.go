@@ -205,7 +205,7 @@ func (b *backing) keys(ctx context.Context) error {
 	b.m.KubernetesVersion = b.runningVersion(ctx)
 	if b.options.Seal.None() {
 		phase.Tell(ctx, WithoutKeys)
-		b.m.CASHA256 = b.caSHA256(ctx)
+		b.m.CASHA256 = CAFingerprint(ctx, b.Site)
 		return nil
 	}
 	found, err := b.commonSecrets(ctx)
@@ -220,9 +220,10 @@ func (b *backing) keys(ctx context.Context) error {
 	return err
 }
 
-// caSHA256 is the fingerprint of the CA set as the first master with a marker
-// of the cluster says; empty when none does.
-func (s *Site) caSHA256(ctx context.Context) string {
+// CAFingerprint tells the cluster of the hosts from others of its name: the
+// fingerprint of its CA set, as the first master with a marker of the cluster
+// says; empty when none does.
+func CAFingerprint(ctx context.Context, s *Site) string {
 	for _, ih := range s.Cluster.ControlPlanes() {
 		h, err := s.host(ih.Name)
 		if err != nil {

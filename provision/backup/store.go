@@ -25,9 +25,6 @@ type Store struct{ dir string }
 // In is the store of a cluster in a directory for the backups of many.
 func In(dir, cluster string) Store { return Store{filepath.Join(dir, cluster)} }
 
-// At is the store that a directory itself is.
-func At(dir string) Store { return Store{filepath.Clean(dir)} }
-
 // Dir is where the store lies.
 func (s Store) Dir() string { return s.dir }
 
@@ -253,4 +250,33 @@ func onlyOurs(dir string) error {
 		}
 	}
 	return nil
+}
+
+// Find returns the backups in a directory, which is one itself, or a cluster's
+// store, or what has a store for each cluster; each cluster's newest first.
+func Find(dir string) ([]Entry, error) {
+	for _, name := range []string{ManifestFile, SnapshotFile} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+			return []Entry{Read(dir)}, nil
+		}
+	}
+	all, err := Store{filepath.Clean(dir)}.List()
+	if err != nil || len(all) > 0 {
+		return all, err
+	}
+	names, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range names {
+		if !d.IsDir() || strings.HasPrefix(d.Name(), ".") {
+			continue
+		}
+		more, err := In(dir, d.Name()).List()
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, more...)
+	}
+	return all, nil
 }

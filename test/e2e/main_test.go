@@ -88,6 +88,7 @@ func TestCluster(t *testing.T) {
 		{"plan of a finished cluster", planFinished, false},
 		{"asked on a terminal", askedOnTerminal, false},
 		{"status", statusWithFaults, false},
+		{"backup", backups, false},
 		{"power off a master", powerOffMasters, false},
 		{"power off the balancer with the VIP", powerOffBalancer, false},
 		{"both balancers start anew", restartBalancers, true},

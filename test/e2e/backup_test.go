@@ -1,0 +1,135 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"encoding/json"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/ha-install/ha-install/provision/backup"
+	"github.com/ha-install/ha-install/provision/units"
+)
+
+// backups takes one of the running cluster while it is written to, and proves
+// it; then one is killed, one finds its disk full, and one is damaged.
+func backups(t *testing.T) {
+	path := writeInventory(t, nil, nil)
+	awaitFaultless(t, path, time.Minute)
+	dir, phrase := t.TempDir(), filepath.Join(t.TempDir(), "passphrase")
+	if err := os.WriteFile(phrase, []byte("a passphrase for this test\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	create := []string{"backup", "create", "-o", "json", "--directory", dir, "--passphrase-file", phrase, path}
+
+	before := onEach(t, masters, lastingFootprint)
+	ps := startProbes(t, kubeconfigOf(t, path))
+	r := ha(t, create...)
+	ps.await(t, 20, 30*time.Second)
+	for _, report := range ps.stop(t, "backup under load") {
+		if n := len(report.Failures); n > 0 {
+			t.Errorf("%d requests failed while a backup was taken", n)
+		}
+	}
+	r.want(t, 0)
+	made := backedUp(t, r)
+	m := made.Manifest
+	t.Logf("backup of %s, revision %d, %d keys, from %s in %s (whole command %s)", units.Bytes(m.Snapshot.Bytes), m.Snapshot.Revision, m.Snapshot.Keys, m.From, m.Took, r.took.Round(time.Millisecond))
+	leader, _ := statusOf(t, path)
+	if m.From == leader.Quorum.Leader || m.Leader || !m.Quorum || m.Snapshot.Hash == nil || !strings.HasPrefix(m.KubernetesVersion, "v1.") {
+		t.Errorf("%+v; etcd's leader is %s", m, leader.Quorum.Leader)
+	}
+	if after := onEach(t, masters, lastingFootprint); !maps.Equal(after, before) {
+		t.Errorf("masters before the backup:\n%v\nafter:\n%v", before, after)
+	}
+	verify := []string{"backup", "verify", "--passphrase-file", phrase, "--directory", dir, path}
+	if r := ha(t, verify...); r.code != 0 || !strings.Contains(r.stdout, "secrets opened, of this CA") {
+		t.Errorf("exit %d\n%s", r.code, r.tail())
+	}
+
+	t.Run("killed", func(t *testing.T) {
+		r := haWatched(t, func(line string) bool {
+			return strings.Contains(line, `"started"`) && strings.Contains(line, `"snapshot"`)
+		}, create...)
+		left, err := filepath.Glob(filepath.Join(dir, clusterName, ".*.part"))
+		if r.code != -1 || err != nil || len(left) != 1 {
+			t.Fatalf("exit %d, left %v, %v\n%s", r.code, left, err, r.tail())
+		}
+		again := ha(t, create...)
+		again.want(t, 0)
+		if !strings.Contains(again.stdout, "removed "+left[0]) {
+			t.Errorf("what the killed one left is not said:\n%s", again.tail())
+		}
+		if left, err := filepath.Glob(filepath.Join(dir, clusterName, ".*")); err != nil || len(left) > 0 {
+			t.Errorf("left behind: %v, %v", left, err)
+		}
+	})
+	t.Run("disk full", func(t *testing.T) {
+		small := t.TempDir()
+		if err := syscall.Mount("tmpfs", small, "tmpfs", 0, "size=1m"); err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			if err := syscall.Unmount(small, 0); err != nil {
+				t.Error(err)
+			}
+		}()
+		ha(t, "backup", "create", "--directory", small, path).want(t, 1, "no room for a backup in "+small, "earlier backups are as they were")
+		if left, err := filepath.Glob(filepath.Join(small, clusterName, "*")); err != nil || len(left) > 0 {
+			t.Errorf("left behind: %v, %v", left, err)
+		}
+	})
+	t.Run("damaged", func(t *testing.T) { damaged(t, made, path, dir, verify) })
+}
+
+// damaged flips a bit, and wants it named, by a command that asks no host too;
+// pruning does not count what is damaged.
+func damaged(t *testing.T, made backedUpAs, path, dir string, verify []string) {
+	file := filepath.Join(made.Path, backup.SnapshotFile)
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[len(data)/2] ^= 1
+	if err := os.WriteFile(file, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := ha(t, "backup", "verify", made.Path)
+	if r.code != 15 || !strings.Contains(r.stdout, "DAMAGED") || !strings.Contains(r.stdout, string(backup.SnapshotAltered)) {
+		t.Errorf("exit %d\n%s", r.code, r.tail())
+	}
+	if r := ha(t, append(verify, "--all", "-o", "json")...); r.code != 15 || strings.Count(r.stdout, `"whole": true`) != 1 || strings.Count(r.stdout, `"whole": false`) != 1 {
+		t.Errorf("exit %d\n%s", r.code, r.tail())
+	}
+	r = ha(t, "backup", "prune", "--keep", "1", "--directory", dir, path)
+	if left, err := filepath.Glob(filepath.Join(dir, clusterName, "*")); r.code != 0 || err != nil || len(left) != 1 || left[0] == made.Path {
+		t.Errorf("exit %d, left %v, %v\n%s", r.code, left, err, r.tail())
+	}
+	ha(t, verify...).want(t, 0)
+}
+
+// backedUpAs is what `backup create -o json` tells of what it has made.
+type backedUpAs struct {
+	Path     string
+	Manifest backup.Manifest
+}
+
+func backedUp(t *testing.T, r result) backedUpAs {
+	t.Helper()
+	for line := range strings.Lines(r.stdout) {
+		var e struct{ Data struct{ Backup *backedUpAs } }
+		if err := json.Unmarshal([]byte(line), &e); err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		if e.Data.Backup != nil {
+			return *e.Data.Backup
+		}
+	}
+	t.Fatalf("no event tells the backup\n%s", r.tail())
+	return backedUpAs{}
+}
