@@ -85,7 +85,7 @@ func renderBackups(out io.Writer, where string, rows []backupRow) error {
 			fmt.Fprintf(w, "%s\t-\t-\t-\t-\t-\t-\t-\tno: %s\n", filepath.Base(r.Path), r.Err)
 			continue
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\n", filepath.Base(r.Path), r.Cluster, aged(r.Age.Duration()), units.Bytes(r.Bytes), r.Revision, r.Keys,
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\n", filepath.Base(r.Path), r.Cluster, age(r.Age.Duration()), units.Bytes(r.Bytes), r.Revision, r.Keys,
 			yesNo(r.Quorum, "yes", "NO"), yesNo(r.Secrets, "sealed", "none"), r.Verified.Local().Format(time.DateTime))
 	}
 	return w.Flush()
@@ -96,19 +96,6 @@ func yesNo(is bool, yes, no string) string {
 		return yes
 	}
 	return no
-}
-
-// aged is an age in its largest unit: 12s, 5m, 3h, 40d.
-func aged(d time.Duration) string {
-	switch {
-	case d < time.Minute:
-		return fmt.Sprintf("%ds", d/time.Second)
-	case d < time.Hour:
-		return fmt.Sprintf("%dm", d/time.Minute)
-	case d < 48*time.Hour:
-		return fmt.Sprintf("%dh", d/time.Hour)
-	}
-	return fmt.Sprintf("%dd", d/(24*time.Hour))
 }
 
 func newBackupVerify() *cobra.Command {

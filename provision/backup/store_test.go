@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/ha-install/ha-install/test/snapdb"
 )
 
 func TestABackupIsPrivateAndAppearsWhole(t *testing.T) {
@@ -142,7 +144,7 @@ func TestAFullDiskIsOurOwn(t *testing.T) {
 	if err := os.Symlink("/dev/full", filepath.Join(d.Dir(), SnapshotFile+partSuffix)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.WriteSnapshot(bg, bytes.NewReader(sent(database(t, 50))), nil); !errors.As(err, &space) || !errors.As(err, &local) {
+	if _, err := d.WriteSnapshot(bg, bytes.NewReader(snapdb.Sent(database(t, 50))), nil); !errors.As(err, &space) || !errors.As(err, &local) {
 		t.Errorf("%v", err)
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"filippo.io/age"
+
+	"github.com/ha-install/ha-install/test/snapdb"
 )
 
 // recipient is a Seal for a new identity, which opens it.
@@ -51,7 +53,7 @@ func TestVerifyNamesEveryDamage(t *testing.T) {
 	flip := func(i int) func([]byte) []byte {
 		return func(b []byte) []byte { b = bytes.Clone(b); b[i] ^= 4; return b }
 	}
-	other := sent(database(t, 51))
+	other := snapdb.Sent(database(t, 51))
 	// The header page of the keys' bucket is damaged under a good SHA-256.
 	broken := database(t, 50)
 	for i := 2 * 4096; i < len(broken); i += 4096 {
@@ -67,14 +69,14 @@ func TestVerifyNamesEveryDamage(t *testing.T) {
 		{"nothing", func(*testing.T, string) {}, Expected{Cluster: "prod"}, "", ""},
 		{"the snapshot's last bytes are gone", change(SnapshotFile, func(b []byte) []byte { return b[:len(b)-7] }), Expected{}, "snapshot-truncated", "its end is missing"},
 		{"half of the snapshot is gone", change(SnapshotFile, func(b []byte) []byte { return b[:len(b)/2] }), Expected{}, "snapshot-truncated", "(50 %)"},
-		{"half of it, with a trailer that fits", change(SnapshotFile, func(b []byte) []byte { return sent(b[:len(b)/8192*4096]) }), Expected{}, "snapshot-truncated", ""},
+		{"half of it, with a trailer that fits", change(SnapshotFile, func(b []byte) []byte { return snapdb.Sent(b[:len(b)/8192*4096]) }), Expected{}, "snapshot-truncated", ""},
 		{"the snapshot is empty", change(SnapshotFile, func([]byte) []byte { return nil }), Expected{}, "snapshot-empty", "no bytes"},
 		{"one bit is flipped", change(SnapshotFile, flip(9000)), Expected{}, "snapshot-altered", "not those that were sent"},
 		{"one bit of the trailer is flipped", change(SnapshotFile, func(b []byte) []byte { return flip(len(b) - 1)(b) }), Expected{}, "snapshot-altered", ""},
 		{"something is behind it", change(SnapshotFile, func(b []byte) []byte { return append(b, 0) }), Expected{}, "snapshot-altered", "1 are more than was sent"},
 		{"it is the snapshot of another time", change(SnapshotFile, func([]byte) []byte { return other }), Expected{}, "snapshot-foreign", "whole snapshot, but not the one"},
 		{"there is no snapshot", gone(SnapshotFile), Expected{}, "snapshot-missing", ""},
-		{"a broken database with a good SHA-256 is in its place", change(SnapshotFile, func([]byte) []byte { return sent(broken) }), Expected{}, "snapshot-foreign", ""},
+		{"a broken database with a good SHA-256 is in its place", change(SnapshotFile, func([]byte) []byte { return snapdb.Sent(broken) }), Expected{}, "snapshot-foreign", ""},
 		{"there is no manifest", gone(ManifestFile), Expected{}, "manifest-missing", ""},
 		{"there is no manifest, and the snapshot is damaged", func(t *testing.T, dir string) {
 			gone(ManifestFile)(t, dir)
@@ -124,7 +126,7 @@ func TestVerifyNamesEveryDamage(t *testing.T) {
 func TestABrokenDatabaseIsNoBackup(t *testing.T) {
 	t.Parallel()
 	good := database(t, 50)
-	edit := func(f func(b []byte)) []byte { b := bytes.Clone(good); f(b); return sent(b) }
+	edit := func(f func(b []byte)) []byte { b := bytes.Clone(good); f(b); return snapdb.Sent(b) }
 	sum := sha256.Sum256(good)
 	for _, tt := range []struct {
 		name string
