@@ -107,7 +107,7 @@ func (m *Members) Snapshot(ctx context.Context, host string) (*SnapshotStream, e
 	r, err := c.maint.SnapshotWithVersion(s.ctx)
 	if err != nil {
 		defer s.end()
-		return nil, s.explain(err)
+		return nil, fmt.Errorf("%s: snapshot: %w", host, s.cause(err))
 	}
 	s.ReadCloser = r.Snapshot
 	return s, nil
@@ -120,7 +120,7 @@ func (s *SnapshotStream) Read(p []byte) (int, error) {
 		s.idle.Reset(snapshotIdle)
 	}
 	if err != nil && !errors.Is(err, io.EOF) {
-		err = s.explain(err)
+		err = s.cause(err)
 	}
 	return n, err
 }
@@ -136,12 +136,9 @@ func (s *SnapshotStream) end() {
 	s.cancel(nil)
 }
 
-func (s *SnapshotStream) explain(err error) error {
-	if cause := context.Cause(s.ctx); cause != nil { // of the transport one hears only that it was cancelled
-		err = cause
-	}
-	return fmt.Errorf("%s: snapshot: %w", s.Host, err)
-}
+// cause is why the stream was given up, where it was; the transport says of
+// that only that it was cancelled.
+func (s *SnapshotStream) cause(err error) error { return cmp.Or(context.Cause(s.ctx), err) }
 
 // snapshotIdle is how long a snapshot may come to a halt: a large one may take
 // minutes, but a member that hangs must not hold us for ever.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -176,5 +177,114 @@ func TestDamagedPagesOfADatabase(t *testing.T) {
 	t.Logf("%d damaged databases were refused, %d had all keys (free pages)", found, same)
 	if found == 0 || same == 0 {
 		t.Errorf("%d found, %d the same", found, same)
+	}
+}
+
+// large writes more than what connections hold on the way.
+func (c *Cluster) large(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(bg, 30*time.Second)
+	defer cancel()
+	cl, block := c.client(t), strings.Repeat("x", 512<<10)
+	for i := range 16 {
+		if _, err := cl.Put(ctx, fmt.Sprintf("/registry/large/%d", i), block); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// during is a snapshot in the middle of which something happens.
+type during struct {
+	*etcd.SnapshotStream
+	left int // bytes before it does
+	then func()
+}
+
+func (d *during) Read(p []byte) (int, error) {
+	n, err := d.SnapshotStream.Read(p)
+	if d.left -= n; d.left <= 0 && d.then != nil {
+		d.then()
+		d.then = nil
+	}
+	return n, err
+}
+
+func TestBackupWhileTheLeaderChanges(t *testing.T) {
+	t.Parallel()
+	for _, fromLeader := range []bool{false, true} {
+		t.Run(fmt.Sprint("from the leader ", fromLeader), func(t *testing.T) {
+			t.Parallel()
+			c := Start(t, 3)
+			m := c.Connect()
+			c.Ready(m)
+			c.large(t)
+			sources, err := etcd.SnapshotSources(m.Look(bg, etcd.Options{Hash: true, Inputs: true, ReadOnly: true}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			from := sources[0]
+			if fromLeader {
+				from = sources[2]
+			}
+			stream, err := m.Snapshot(bg, from.Host)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer stream.Close()
+			moved := false
+			d := &during{stream, 1 << 20, func() {
+				if err := m.MoveLeader(bg, 0); err != nil {
+					t.Error(err)
+				}
+				c.put(t, "/registry/after", "the change")
+				moved = true
+			}}
+			draft, err := backup.In(t.TempDir(), "prod").Begin(time.Now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer draft.Close()
+			s, err := draft.WriteSnapshot(bg, d, from.Inputs.Hash)
+			if err != nil || s.Hash == nil || s.Bytes < 8<<20 || !moved || stream.Leader != fromLeader {
+				t.Errorf("moved %t, %+v: %v", moved, s, err)
+			}
+		})
+	}
+}
+
+// A member that dies in the middle is an error of the source, whatever has
+// come of it by then, and the next member gives a whole one.
+func TestBackupFromAMemberThatDies(t *testing.T) {
+	t.Parallel()
+	c := Start(t, 3)
+	m := c.Connect()
+	c.Ready(m)
+	c.large(t)
+	sources, err := etcd.SnapshotSources(m.Look(bg, etcd.Options{ReadOnly: true}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	draft, err := backup.In(dir, "prod").Begin(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer draft.Close()
+	for i, from := range sources[:2] {
+		stream, err := m.Snapshot(bg, from.Host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := &during{stream, 1 << 20, nil}
+		if i == 0 {
+			d.then = c.Member(from.Host).Stop
+		}
+		s, err := draft.WriteSnapshot(bg, d, nil)
+		stream.Close()
+		var local *backup.LocalError
+		if errors.As(err, &local) || (err == nil) != (i == 1) || i == 1 && s.Bytes < 8<<20 {
+			t.Errorf("%s: %+v: %v", from.Host, s, err)
+		}
+		t.Log(from.Host, err)
 	}
 }
