@@ -25,7 +25,7 @@ const eventHelp = `With -o json, one JSON object a line:
   output     message is a line of a long command
   progress   transfer: doneBytes, totalBytes, bytesPerSecond
   notice     message is for the operator; data has the same for programs:
-             quorum and decision, or preflight
+             quorum and decision, or preflight, or backup
   undoing    the phase takes back what it began; message is the cause
   finished   the phase changed something, and its gate passed
   skipped    all was as it should be, and its gate passed
