@@ -24,6 +24,8 @@ type agreement struct {
 	yes      bool   // agreed to whatever it is
 	terminal bool   // there is somebody to ask
 	verbose  bool
+	// make is the plan of the workflow.
+	make func(*cobra.Command, *provision.Site) (provision.Plan, error)
 }
 
 // plan is what was agreed to; nil means anything. Without a terminal nobody is
@@ -41,7 +43,7 @@ func (a agreement) plan(c *cobra.Command, site *provision.Site, shown io.Writer)
 	if err := awaitSteps(c, site); err != nil {
 		return nil, err
 	}
-	plan, err := provision.MakePlan(c.Context(), site, nil)
+	plan, err := a.make(c, site)
 	if err != nil {
 		return nil, err
 	}

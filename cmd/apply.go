@@ -51,6 +51,9 @@ Without a terminal nobody is asked. --plan FILE carries out a plan that
 		site := provision.Connect(c.Context(), cluster, base, provision.SSH)
 		defer site.Close()
 		site.Operation = operation(c, cluster, args)
+		agreed.make = func(c *cobra.Command, site *provision.Site) (provision.Plan, error) {
+			return provision.MakePlan(c.Context(), site, nil)
+		}
 		agreed.terminal, agreed.verbose = onTerminal(c), flags.verbose
 		shown := c.OutOrStdout()
 		if flags.output == "json" {

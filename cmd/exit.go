@@ -31,6 +31,7 @@ const (
 	exitUnknown     = 13
 	exitDrill       = 14
 	exitDamaged     = 15
+	exitDrain       = 16
 	exitUsage       = 64
 	exitInterrupted = 130
 )
@@ -52,6 +53,7 @@ const exitCodeHelp = `Exit codes:
   13   quorum could not be proven (UNKNOWN)
   14   drill: a scenario did not pass
   15   backup verify: a backup is not whole
+  16   upgrade: the pods of a node could not be moved away
   64   the command line is wrong
   130  interrupted, or stopped at a safe point`
 
@@ -114,6 +116,7 @@ func exitCode(err error) int {
 		stopped     *phase.StoppedError
 		notWhole    *provision.NotWholeError
 		balancer    *provision.BalancerError
+		drain       *kube.DrainError
 	)
 	switch {
 	case errors.As(err, &usage):
@@ -126,6 +129,8 @@ func exitCode(err error) int {
 		return exitInvalid
 	case errors.As(err, &failure), errors.As(err, &balancer):
 		return exitPreflight
+	case errors.As(err, &drain):
+		return exitDrain
 	case errors.As(err, &unreachable), connection(err):
 		return exitUnreachable
 	case errors.As(err, &quorum):

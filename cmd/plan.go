@@ -59,17 +59,22 @@ apply would end with when that would be refused.`,
 				return err
 			}
 		}
-		if output == "json" {
-			if err := json.NewEncoder(c.OutOrStdout()).Encode(plan); err != nil {
-				return err
-			}
-		} else {
-			renderPlan(c.OutOrStdout(), plan, verbose)
-		}
-		if !plan.Nothing() {
-			return &saidError{errChanges}
-		}
-		return nil
+		return showPlan(c, plan, output, verbose)
 	}
 	return c
+}
+
+// showPlan shows a plan; its end says whether there is something to do.
+func showPlan(c *cobra.Command, plan provision.Plan, output string, verbose bool) error {
+	if output == "json" {
+		if err := json.NewEncoder(c.OutOrStdout()).Encode(plan); err != nil {
+			return err
+		}
+	} else {
+		renderPlan(c.OutOrStdout(), plan, verbose)
+	}
+	if !plan.Nothing() {
+		return &saidError{errChanges}
+	}
+	return nil
 }

@@ -96,7 +96,7 @@ quorum before and after every step.
 		}
 		return nil
 	}
-	root.AddCommand(newInit(), newValidate(), newSchema(), newPreflight(), newPlan(), newApply(), newStatus(), newHistory(), newKubeconfig(), newDrill(), newBackup(), newReset(), newBundle())
+	root.AddCommand(newInit(), newValidate(), newSchema(), newPreflight(), newPlan(), newApply(), newUpgrade(), newStatus(), newHistory(), newKubeconfig(), newDrill(), newBackup(), newReset(), newBundle())
 	group(root)
 	return root
 }
@@ -147,7 +147,7 @@ func inventoryArg(c *cobra.Command) *cobra.Command {
 // load reads and validates an inventory and everything that would be made of
 // it; no host is touched. Warnings go to standard error.
 func load(c *cobra.Command, file string) (*inventory.Cluster, string, error) {
-	site, err := loadSite(c, file)
+	site, err := loadSite(c, file, nil)
 	if err != nil {
 		return nil, "", err
 	}
@@ -157,7 +157,12 @@ func load(c *cobra.Command, file string) (*inventory.Cluster, string, error) {
 // loadToApply is load for what makes use of the files that the inventory
 // names: what is wrong with them is found before any host is touched.
 func loadToApply(c *cobra.Command, file string) (*inventory.Cluster, string, error) {
-	site, err := loadSite(c, file)
+	return loadChanged(c, file, nil)
+}
+
+// loadChanged is loadToApply of an inventory that is changed before it is checked.
+func loadChanged(c *cobra.Command, file string, change func(*inventory.Cluster) error) (*inventory.Cluster, string, error) {
+	site, err := loadSite(c, file, change)
 	if err != nil {
 		return nil, "", err
 	}
@@ -168,7 +173,7 @@ func loadToApply(c *cobra.Command, file string) (*inventory.Cluster, string, err
 	return site.Cluster, site.BaseDir, nil
 }
 
-func loadSite(c *cobra.Command, file string) (*provision.Site, error) {
+func loadSite(c *cobra.Command, file string, change func(*inventory.Cluster) error) (*provision.Site, error) {
 	data, err := readInventory(c, file)
 	if err != nil {
 		return nil, err
@@ -183,6 +188,11 @@ func loadSite(c *cobra.Command, file string) (*provision.Site, error) {
 	base, err := filepath.Abs(filepath.Dir(file))
 	if err != nil {
 		return nil, err
+	}
+	if change != nil {
+		if err := change(cluster); err != nil {
+			return nil, err
+		}
 	}
 	site := &provision.Site{Cluster: cluster, BaseDir: base}
 	if err := site.Render(); err != nil {

@@ -46,6 +46,7 @@ func TestExitCodes(t *testing.T) {
 		{"a refusal when nothing is proven", refusal(etcd.Unknown), 13},
 		{"a verdict that was shown", &saidError{&verdictError{etcd.NoQuorum}}, 11},
 		{"a degraded verdict", &verdictError{etcd.Degraded}, 10},
+		{"a node that is not empty", &kube.DrainError{Node: "w-1"}, 16},
 	}
 	for _, row := range rows {
 		for wrapped, err := range map[string]error{
@@ -63,7 +64,7 @@ func TestExitCodes(t *testing.T) {
 }
 
 func TestEveryExitCodeIsDocumented(t *testing.T) {
-	for _, code := range []int{exitOK, exitOther, exitInvalid, exitPreflight, exitUnreachable, exitStep, exitDegraded, exitNoQuorum, exitSplit, exitUnknown, exitUsage, exitInterrupted} {
+	for _, code := range []int{exitOK, exitOther, exitInvalid, exitPreflight, exitUnreachable, exitStep, exitDegraded, exitNoQuorum, exitSplit, exitUnknown, exitDrill, exitDrain, exitUsage, exitInterrupted} {
 		if !strings.Contains(exitCodeHelp, fmt.Sprintf("\n  %-4d ", code)) {
 			t.Errorf("exit code %d is not in the help", code)
 		}

@@ -112,9 +112,10 @@ func (a *apply) readmit(ih inventory.Host) phase.Phase {
 	p := a.readmitting([]inventory.Host{ih})
 	p.Host = ih.Name
 	p.Gate, p.GateTimeout = []phase.Check{a.served(ih)}, restartGate
-	p.After = []string{"init", "balancer", "join", "harden-etcd"} // a balancer that is to come keeps nobody out
+	p.After = []string{"init", "balancer", "join", "readmit", "harden-etcd", "upgrade"} // a balancer that is to come keeps nobody out
 	p.Foresee = func(_ context.Context, pending []string) (phase.State, []phase.Change, error) {
-		if a.established && slices.Contains(pending, ih.Name+": harden-etcd") && len(a.Cluster.Balancers()) > 0 {
+		leaves := slices.Contains(pending, ih.Name+": harden-etcd") || slices.Contains(pending, ih.Name+": upgrade")
+		if a.established && leaves && len(a.Cluster.Balancers()) > 0 {
 			return phase.ToChange, []phase.Change{a.readmission(ih)}, nil
 		}
 		return phase.AlreadyDone, nil, nil

@@ -309,3 +309,6 @@ func notThere(ctx context.Context, h host.Reader, paths []string) ([]string, err
 	missing := slices.DeleteFunc(slices.Clone(paths), func(p string) bool { _, ok := seen[p]; return ok })
 	return missing, err
 }
+
+// diff is a unified diff of two texts, "" when they are equal.
+func diff(is, wanted string) string { return udiff.Unified("the cluster", "the inventory", is, wanted) }

@@ -93,8 +93,8 @@ var byState = []string{
 
 var attempt = regexp.MustCompile(`-[0-9]+$`)
 
-// TestEveryFakeIsCompared goes through all calls that apply, scaling out, a drill,
-// a backup and reset make, and wants a claim, or the comparison of states, for each of them.
+// TestEveryFakeIsCompared goes through all calls that apply, scaling out, an upgrade,
+// a drill, a backup and reset make, and wants a claim, or the comparison of states, for each of them.
 func TestEveryFakeIsCompared(t *testing.T) {
 	t.Parallel()
 	three, dirs := dressed(t), baseDirs(t)
@@ -124,6 +124,17 @@ func TestEveryFakeIsCompared(t *testing.T) {
 			t.Fatal(err)
 		}
 		note()
+	})
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, three)
+		w.Slow = true
+		running(t, w, ofOlder(three), dirs[0])
+		if _, err := upgradeAll(t.Context(), w, withoutCA(three), dirs[0], nil); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range w.Trace() {
+			calls[attempt.ReplaceAllString(c.Name, "")] = true
+		}
 	})
 	claims := slices.Concat(fidelity.Bare(), fidelity.Facts(), fidelity.Master(), fidelity.Balancer(), fidelity.Reset())
 	compared := 0

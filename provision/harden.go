@@ -192,6 +192,26 @@ func existingManifest(manifest []byte) ([]byte, bool, error) {
 	return out, true, err
 }
 
+// endFunctions is "ends NAME ARGUMENT SIGNAL FIFTHS", which ends a program and
+// waits that many fifths of a second for it. Processes are told by name (its
+// first 15 letters) and by an argument, which has this host's address in it: a
+// workload may run another etcd here.
+const endFunctions = `processes() {
+	for p in /proc/[0-9]*; do
+		if { read -r name <"$p/comm"; } 2>/dev/null && [ "$name" = "$1" ] && tr '\0' '\n' <"$p/cmdline" | grep -qxF -e "$2"; then
+			echo "${p#/proc/}"
+		fi
+	done
+}
+ends() {
+	kill -s "$3" $(processes "$1" "$2") 2>/dev/null || return 0
+	for _ in $(seq "$4"); do
+		if [ -z "$(processes "$1" "$2")" ]; then return; fi
+		sleep 0.2
+	done
+}
+`
+
 // swapScript changes the manifest of etcd while the kubelet is stopped: a
 // running kubelet takes over 40 s to act on it, one that starts acts at once.
 //
@@ -210,28 +230,13 @@ func existingManifest(manifest []byte) ([]byte, bool, error) {
 // finds the old one deletes it itself, and may wait 34 s for an answer. Without
 // kubectl it does.
 //
-// Processes are told by name and by an argument that has this host's address in
-// it ($4 of etcd, $6 of the API server): a workload may run another etcd here.
+// Which processes they are is told by $4 (etcd's) and $6 (the API server's).
 //
 // The trap starts the kubelet again whatever happens.
 const swapScript = `set -eu
 trap 'systemctl start kubelet.service' EXIT
 systemctl stop kubelet.service
-processes() {
-	for p in /proc/[0-9]*; do
-		if { read -r name <"$p/comm"; } 2>/dev/null && [ "$name" = "$1" ] && tr '\0' '\n' <"$p/cmdline" | grep -qxF -e "$2"; then
-			echo "${p#/proc/}"
-		fi
-	done
-}
-ends() {
-	kill -s "$3" $(processes "$1" "$2") 2>/dev/null || return 0
-	for _ in $(seq "$4"); do
-		if [ -z "$(processes "$1" "$2")" ]; then return; fi
-		sleep 0.2
-	done
-}
-if [ "$5" = leave ]; then
+` + endFunctions + `if [ "$5" = leave ]; then
 	ends kube-apiserver "$6" TERM 150
 fi
 ends kube-apiserver "$6" KILL 25

@@ -53,8 +53,14 @@ spec:
 
 var nodeRoles = []inventory.Role{inventory.RoleControlPlane, inventory.RoleWorker}
 
-// writeBundle makes the smallest bundle that has one of each kind.
-func writeBundle(t testing.TB, dir string) {
+// The versions that tests upgrade between; the first has a bundle of its own name.
+const (
+	olderVersion  = "v1.35.4"
+	wantedVersion = "v1.36.3"
+)
+
+// writeBundle makes the smallest bundle of a version that has one of each kind.
+func writeBundle(t testing.TB, file, version string) {
 	t.Helper()
 	var sources []bundle.Source
 	add := func(item bundle.Item, content string) {
@@ -62,7 +68,7 @@ func writeBundle(t testing.TB, dir string) {
 		sources = append(sources, bundle.Source{Item: item, Open: func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(content)), nil }})
 	}
 	for _, name := range []string{"kubeadm", "kubelet", "containerd"} {
-		add(bundle.Item{Path: "binary/" + name, Kind: bundle.KindBinary, Roles: nodeRoles, Mode: 0o755, Dest: "/usr/local/bin/" + name}, "the program "+name)
+		add(bundle.Item{Path: "binary/" + name, Kind: bundle.KindBinary, Roles: nodeRoles, Mode: 0o755, Dest: "/usr/local/bin/" + name}, "the program "+name+" "+version)
 	}
 	for i, name := range []string{"pause", "echo"} {
 		ref, digest := "registry.k8s.io/"+name+":1", fmt.Sprintf("sha256:%064d", i+1)
@@ -78,8 +84,8 @@ func writeBundle(t testing.TB, dir string) {
 	}{{"runc", nodeRoles}, {"iptables", nodeRoles}, {"haproxy", []inventory.Role{inventory.RoleLoadBalancer}}, {"keepalived", []inventory.Role{inventory.RoleLoadBalancer}}} {
 		add(bundle.Item{Path: "packages/" + p.name + ".deb", Kind: bundle.KindPackage, Roles: p.roles, Mode: 0o644, Package: &bundle.Package{Name: p.name, Version: "1"}}, "deb "+p.name)
 	}
-	header := bundle.Manifest{KubernetesVersion: "v1.36.3", Arch: "amd64"}
-	if _, err := bundle.Create(context.Background(), filepath.Join(dir, "bundle.tar"), header, sources); err != nil {
+	header := bundle.Manifest{KubernetesVersion: version, Arch: "amd64"}
+	if _, err := bundle.Create(context.Background(), file, header, sources); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -107,7 +113,8 @@ func baseDirs(t testing.TB) [2]string {
 	var dirs [2]string
 	for i := range dirs {
 		dirs[i] = t.TempDir()
-		writeBundle(t, dirs[i])
+		writeBundle(t, filepath.Join(dirs[i], "bundle.tar"), wantedVersion)
+		writeBundle(t, filepath.Join(dirs[i], "older.tar"), olderVersion)
 		for _, f := range sets[i].Files() {
 			at := filepath.Join(dirs[i], "pki", strings.TrimPrefix(f.Path, kube.PKIDir))
 			if err := os.MkdirAll(filepath.Dir(at), 0o700); err != nil {
@@ -127,11 +134,12 @@ func newWorld(t testing.TB, c *inventory.Cluster) *sim.World {
 	w.Script(leftovers, func(h *sim.Host, _ []string) ([]byte, error) { h.Rules = 0; return nil, nil })
 	w.StepScript(prepareScript, func(h *sim.Host, _ []string) []func() error { return []func() error{h.Certs, h.Kubeconfigs} })
 	w.StepScript(startScript, func(h *sim.Host, args []string) []func() error {
-		return []func() error{func() error { return h.EtcdManifest(args[0]) }, h.ControlPlane, h.StartKubelet}
+		return []func() error{func() error { return h.EtcdManifest(args[0]) }, func() error { return h.ControlPlane(args[0]) }, h.StartKubelet}
 	})
 	teachJournals(w)
 	w.StepScript(finishScript, func(h *sim.Host, _ []string) []func() error { return []func() error{h.StartKubelet, h.Mark} })
 	w.StepScript(swapScript, func(h *sim.Host, args []string) []func() error { return h.Swap(args[0], args[1]) })
+	teachUpgrades(w)
 	w.Script(drill.StartCommand("")[2], func(h *sim.Host, args []string) ([]byte, error) { return nil, h.Strike(args[5:], drill.MostTime) })
 	w.Script(drill.EndCommand()[2], func(h *sim.Host, _ []string) ([]byte, error) {
 		if h.Mend() {

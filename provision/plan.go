@@ -53,11 +53,16 @@ func makePlan(ctx context.Context, s *Site, planner phase.Planner) (Plan, error)
 	if err := a.findFirst(ctx); err != nil {
 		return Plan{}, err
 	}
-	p := Plan{APIVersion: PlanAPIVersion, Kind: PlanKind, Cluster: s.Cluster.Metadata.Name}
+	return a.plan(ctx, planner, a.stages())
+}
+
+// plan walks the stages of a workflow without making any change.
+func (a *apply) plan(ctx context.Context, planner phase.Planner, stages []phase.Stage) (p Plan, err error) {
+	p = Plan{APIVersion: PlanAPIVersion, Kind: PlanKind, Cluster: a.Cluster.Metadata.Name}
 	if p.Inputs, err = a.inputs(); err != nil {
 		return Plan{}, err
 	}
-	if p.Plan, err = planner.Make(ctx, a.stages()); err != nil {
+	if p.Plan, err = planner.Make(ctx, stages); err != nil {
 		return Plan{}, err
 	}
 	p.Digest, err = p.digest()

@@ -14,13 +14,18 @@ import (
 	"github.com/ha-install/ha-install/test/sim"
 )
 
-// planOf is `ha-install plan`; it fails the test when a single call writes.
+// planOf is `ha-install plan`.
 func planOf(ctx context.Context, t testing.TB, w *sim.World, c *inventory.Cluster, dir string) (Plan, error) {
+	return planBy(ctx, t, w, c, dir, func(ctx context.Context, site *Site) (Plan, error) { return MakePlan(ctx, site, nil) })
+}
+
+// planBy makes a plan; it fails the test when a single call writes.
+func planBy(ctx context.Context, t testing.TB, w *sim.World, c *inventory.Cluster, dir string, make func(context.Context, *Site) (Plan, error)) (Plan, error) {
 	ctx = w.Begin(ctx, nil)
 	site := Connect(ctx, c, dir, w.Dial)
 	defer site.Close()
 	before, leases := w.Snapshot(nil), w.Leases()
-	plan, err := MakePlan(ctx, site, nil)
+	plan, err := make(ctx, site)
 	if w.Leases() != leases {
 		t.Error("a plan wrote to etcd")
 	}
@@ -72,6 +77,12 @@ func comparePlan(ctx context.Context, t testing.TB, story string, w *sim.World, 
 		t.Errorf("%s: apply: %v", story, err)
 		return plan
 	}
+	compareWith(t, story, plan, changed)
+	return plan
+}
+
+// compareWith compares a plan with the IDs of the phases that have changed something.
+func compareWith(t testing.TB, story string, plan Plan, changed []string) {
 	for _, id := range inState(plan, phase.ToChange) {
 		if !slices.Contains(changed, id) {
 			t.Errorf("%s: the plan says that %s would change, and it did not", story, id)
@@ -83,9 +94,8 @@ func comparePlan(ctx context.Context, t testing.TB, story string, w *sim.World, 
 		}
 	}
 	if plan.Nothing() != (len(changed) == 0) {
-		t.Errorf("%s: the plan says nothing to do: %t; apply changed %q", story, plan.Nothing(), changed)
+		t.Errorf("%s: the plan says nothing to do: %t; what changed: %q", story, plan.Nothing(), changed)
 	}
-	return plan
 }
 
 func TestPlanOfBareHostsIsWhatApplyDoes(t *testing.T) {

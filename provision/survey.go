@@ -60,8 +60,10 @@ func (a *apply) findFirst(ctx context.Context) error {
 		return err
 	}
 	a.facts = facts
-	a.beginning, err = decideBeginning(a.Cluster, facts)
-	return err
+	if a.beginning, err = decideBeginning(a.Cluster, facts); err != nil {
+		return err
+	}
+	return sameVersion(a.Cluster, facts)
 }
 
 func (a *apply) survey(ctx context.Context) (map[string]hostFacts, error) {
@@ -150,18 +152,25 @@ func decideBeginning(c *inventory.Cluster, facts map[string]hostFacts) (beginnin
 		if f.etcd && !b.exists {
 			b.first, b.exists = h, true
 		}
-		if f.version != "" && f.version != c.Spec.Kubernetes.Version {
-			return b, &ConflictError{
-				What: fmt.Sprintf("%s runs Kubernetes %s, the inventory wants %s", h.Name, f.version, c.Spec.Kubernetes.Version),
-				Why:  "apply does not change the version of a running cluster: an upgrade has an order of its own",
-				Run:  "set spec.kubernetes.version to " + f.version + " to go on with what runs",
-			}
-		}
 	}
 	if err := sameBalancers(c, facts, b); err != nil {
 		return b, err
 	}
 	return b, noOrphans(c, facts, b)
+}
+
+// sameVersion refuses to apply another version than what runs.
+func sameVersion(c *inventory.Cluster, facts map[string]hostFacts) error {
+	for _, h := range c.ControlPlanes() {
+		if v := facts[h.Name].version; v != "" && v != c.Spec.Kubernetes.Version {
+			return &ConflictError{
+				What: fmt.Sprintf("%s runs Kubernetes %s, the inventory wants %s", h.Name, v, c.Spec.Kubernetes.Version),
+				Why:  "apply does not change the version of a running cluster: an upgrade has an order of its own",
+				Run:  "ha-install upgrade with this inventory; or set spec.kubernetes.version to " + v + " to go on with what runs",
+			}
+		}
+	}
+	return nil
 }
 
 // sameBalancers refuses a change of who balances that apply cannot make: it

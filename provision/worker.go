@@ -165,9 +165,9 @@ func (a *apply) sweepTokens() phase.Phase {
 				return runAll(ctx, h, []string{"rm", "-f", kube.DiscoveryFile})
 			})
 		},
-		After:   []string{"init"},
+		After:   []string{"init", "kubeadm-config"},
 		Explain: func(context.Context) ([]phase.Change, error) { return explainTokens(), nil },
-		// kubeadm init makes one, whatever its configuration says.
+		// kubeadm makes one, whatever its configuration says.
 		Foresee: func(context.Context, []string) (phase.State, []phase.Change, error) {
 			return phase.ToChange, explainTokens(), nil
 		},

@@ -2,13 +2,16 @@ package templates
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	kubeproxyv1alpha1 "k8s.io/kube-proxy/config/v1alpha1"
 	kubeletv1beta1 "k8s.io/kubelet/config/v1beta1"
+	"k8s.io/kubernetes/cmd/kubeadm/app/apis/kubeadm/scheme"
 	"k8s.io/kubernetes/cmd/kubeadm/app/apis/kubeadm/v1beta4"
+	"sigs.k8s.io/yaml"
 
 	"github.com/ha-install/ha-install/inventory"
 )
@@ -139,4 +142,26 @@ func kubeProxyConfiguration(c *inventory.Cluster) (map[string]any, error) {
 		TypeMeta: metav1.TypeMeta{APIVersion: kubeproxyv1alpha1.SchemeGroupVersion.String(), Kind: "KubeProxyConfiguration"},
 	}
 	return mergeRaw("spec.kubeadm.kubeProxyConfiguration", doc, c.Spec.Kubeadm.KubeProxyConfiguration)
+}
+
+// ComparableConfiguration returns a ClusterConfiguration document, of the
+// cluster's ConfigMap or of ClusterConfiguration, in the one form in which two
+// that mean the same are equal: with kubeadm's defaults, arguments and names
+// sorted, and without the version, which is what an upgrade changes.
+func ComparableConfiguration(document []byte) ([]byte, error) {
+	doc := &v1beta4.ClusterConfiguration{}
+	if err := yaml.UnmarshalStrict(document, doc); err != nil {
+		return nil, err
+	}
+	scheme.Scheme.Default(doc)
+	doc.KubernetesVersion = ""
+	slices.Sort(doc.APIServer.CertSANs)
+	lists := [][]v1beta4.Arg{doc.APIServer.ExtraArgs, doc.ControllerManager.ExtraArgs, doc.Scheduler.ExtraArgs}
+	if doc.Etcd.Local != nil {
+		lists = append(lists, doc.Etcd.Local.ExtraArgs)
+	}
+	for _, args := range lists {
+		slices.SortStableFunc(args, func(a, b v1beta4.Arg) int { return strings.Compare(a.Name, b.Name) })
+	}
+	return yaml.Marshal(doc)
 }

@@ -6,9 +6,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// cordonedBy is the Node annotation that says which operation of ours made the
+// CordonedBy is the Node annotation that says which operation of ours made the
 // Node unschedulable, so that nobody else's cordon is ever taken back.
-const cordonedBy = "ha-install.io/cordoned-by"
+const CordonedBy = "ha-install.io/cordoned-by"
 
 // Cordon makes a Node unschedulable and notes that by did it ("upgrade"). One
 // that is unschedulable already stays as it is: whoever did that takes it back.
@@ -22,7 +22,7 @@ func (c *Client) Cordon(ctx context.Context, node, by string) error {
 		if n.Annotations == nil {
 			n.Annotations = map[string]string{}
 		}
-		n.Spec.Unschedulable, n.Annotations[cordonedBy] = true, by
+		n.Spec.Unschedulable, n.Annotations[CordonedBy] = true, by
 		_, err = nodes.Update(ctx, n, metav1.UpdateOptions{FieldManager: fieldManager})
 		return err
 	})
@@ -37,10 +37,10 @@ func (c *Client) Uncordon(ctx context.Context, node, by string) (changed bool, e
 		if err != nil {
 			return err
 		}
-		if noted, ours := n.Annotations[cordonedBy]; !ours || noted != by {
+		if noted, ours := n.Annotations[CordonedBy]; !ours || noted != by {
 			return nil
 		}
-		delete(n.Annotations, cordonedBy)
+		delete(n.Annotations, CordonedBy)
 		n.Spec.Unschedulable = false
 		_, err = nodes.Update(ctx, n, metav1.UpdateOptions{FieldManager: fieldManager})
 		changed = err == nil
@@ -57,5 +57,5 @@ func (c *Client) Cordoned(ctx context.Context, node string) (by string, unschedu
 	if err != nil {
 		return "", false, err
 	}
-	return n.Annotations[cordonedBy], n.Spec.Unschedulable, nil
+	return n.Annotations[CordonedBy], n.Spec.Unschedulable, nil
 }

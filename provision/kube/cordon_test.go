@@ -34,7 +34,7 @@ func TestCordonIsTakenBackByWhoMadeIt(t *testing.T) {
 			n := corev1.Node{Spec: corev1.NodeSpec{Unschedulable: row.unschedulable, ProviderID: "kept"}}
 			n.Annotations = map[string]string{"mine": "kept"}
 			if row.noted != "" {
-				n.Annotations[cordonedBy] = row.noted
+				n.Annotations[CordonedBy] = row.noted
 			}
 			api.Set("nodes", "", "w-1", n)
 			if row.cordon != "" {

@@ -210,3 +210,56 @@ func NodeState(n *corev1.Node) string {
 	}
 	return "has not reported yet"
 }
+
+// ColumnIs reports whether the static pods of a node run the images of the
+// given tags, by component. The error names those that do not.
+func (c *Client) ColumnIs(ctx context.Context, node string, tags map[string]string) error {
+	pods, err := c.CoreV1().Pods(metav1.NamespaceSystem).List(ctx, metav1.ListOptions{LabelSelector: "tier=control-plane", FieldSelector: "spec.nodeName=" + node})
+	if err != nil {
+		return fmt.Errorf("static pods of %s: %w", node, err)
+	}
+	runs := map[string]string{}
+	for _, p := range pods.Items {
+		if state := podState(&p); len(p.Spec.Containers) == 1 && (state == podReady || state == podRunning) {
+			image := p.Spec.Containers[0].Image
+			runs[p.Labels["component"]] = image[strings.LastIndex(image, ":")+1:]
+		}
+	}
+	var bad []string
+	for _, component := range Components {
+		if runs[component] != tags[component] || tags[component] == "" {
+			bad = append(bad, fmt.Sprintf("%s (runs %q, wanted %q)", component, runs[component], tags[component]))
+		}
+	}
+	if len(bad) > 0 {
+		return fmt.Errorf("control plane of %s: %s", node, strings.Join(bad, ", "))
+	}
+	return nil
+}
+
+// KubeletIs reports whether a Node says that its kubelet is of the version.
+func (c *Client) KubeletIs(ctx context.Context, node, version string) error {
+	n, err := c.CoreV1().Nodes().Get(ctx, node, metav1.GetOptions{})
+	if err != nil {
+		return fmt.Errorf("node %s: %w", node, err)
+	}
+	if is := n.Status.NodeInfo.KubeletVersion; is != version {
+		return fmt.Errorf("node %s: its kubelet is %s, wanted %s", node, is, version)
+	}
+	return nil
+}
+
+// ProxyImage is the image of kubeadm's kube-proxy; a NotFound error when the
+// cluster has none.
+func (c *Client) ProxyImage(ctx context.Context) (string, error) {
+	ds, err := c.AppsV1().DaemonSets(metav1.NamespaceSystem).Get(ctx, "kube-proxy", metav1.GetOptions{})
+	if err != nil {
+		return "", err
+	}
+	for _, container := range ds.Spec.Template.Spec.Containers {
+		if container.Name == "kube-proxy" {
+			return container.Image, nil
+		}
+	}
+	return "", fmt.Errorf("DaemonSet kube-proxy has no container of that name")
+}

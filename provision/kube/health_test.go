@@ -3,6 +3,7 @@ package kube
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -205,4 +206,57 @@ func TestKubeletHealthz(t *testing.T) {
 	wantError(t, KubeletHealthz(t.Context(), d), "500 Internal Server Error: PLEG is not healthy")
 	server.Close()
 	wantError(t, KubeletHealthz(t.Context(), d), "refused")
+}
+
+func TestColumnIsOfTheWantedImages(t *testing.T) {
+	wanted := map[string]string{"etcd": "3.6.8-0", "kube-apiserver": "v1.36.3", "kube-controller-manager": "v1.36.3", "kube-scheduler": "v1.36.3"}
+	rows := []struct {
+		name             string
+		component, image string // of the one pod that is otherwise; "" removes its image
+		waits            string // why its container does not run
+		missing, want    string
+	}{
+		{"all four", "etcd", "registry.k8s.io/etcd:3.6.8-0", "", "", ""},
+		{"from a registry with a port", "etcd", "mirror.example:5000/etcd:3.6.8-0", "", "", ""},
+		{"an old API server still runs", "kube-apiserver", "registry.k8s.io/kube-apiserver:v1.35.4", "", "", `kube-apiserver (runs "v1.35.4", wanted "v1.36.3")`},
+		{"the new one does not start", "kube-apiserver", "registry.k8s.io/kube-apiserver:v1.36.3", "CrashLoopBackOff", "", `kube-apiserver (runs "", wanted "v1.36.3")`},
+		{"a manifest is missing", "etcd", "registry.k8s.io/etcd:3.6.8-0", "", "kube-scheduler", `kube-scheduler (runs "v1.36.3", wanted "")`},
+	}
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			api, client := newAPI(t)
+			for component, tag := range wanted {
+				image, state := "registry.k8s.io/"+component+":"+tag, corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
+				if component == row.component {
+					image = row.image
+					if row.waits != "" {
+						state = corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: row.waits}}
+					}
+				}
+				for _, node := range []string{"cp-1", "cp-2"} {
+					if node == "cp-2" { // another master's are no concern
+						image = "registry.k8s.io/" + component + ":older"
+					}
+					api.Set("pods", metav1.NamespaceSystem, component+"-"+node, corev1.Pod{
+						ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"tier": "control-plane", "component": component}},
+						Spec:       corev1.PodSpec{NodeName: node, Containers: []corev1.Container{{Name: component, Image: image}}},
+						Status:     corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{{State: state}}},
+					})
+				}
+			}
+			tags := maps.Clone(wanted)
+			delete(tags, row.missing)
+			wantError(t, client.ColumnIs(t.Context(), "cp-1", tags), row.want)
+		})
+	}
+}
+
+func TestKubeletIs(t *testing.T) {
+	api, client := newAPI(t)
+	var n corev1.Node
+	n.Status.NodeInfo.KubeletVersion = "v1.35.4"
+	api.Set("nodes", "", "w-1", n)
+	wantError(t, client.KubeletIs(t.Context(), "w-1", "v1.35.4"), "")
+	wantError(t, client.KubeletIs(t.Context(), "w-1", "v1.36.3"), "node w-1: its kubelet is v1.35.4, wanted v1.36.3")
+	wantError(t, client.KubeletIs(t.Context(), "w-2", "v1.36.3"), "node w-2: ")
 }

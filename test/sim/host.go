@@ -63,6 +63,8 @@ type Host struct {
 	Mute bool
 	// DpkgLocked is how often dpkg finds that another one is at work.
 	DpkgLocked int
+	// DoesNotStart is a version whose API server never comes up on the host.
+	DoesNotStart string
 	// Behind keeps a learner from ever catching up with the leader.
 	Behind bool
 
@@ -97,6 +99,8 @@ type Host struct {
 	apiEnded      bool      // its API server was ended while there was no kubelet
 	etcdEnded     bool      // and so was its etcd
 	etcdRuns      string    // the manifest that etcd was started from
+	apiRuns       string    // the version that the API server was started in
+	kubeletRuns   string    // the version that the kubelet was started in
 	etcdBack      time.Time // until then it does not serve
 	etcdUp        time.Time // since then it does; zero: for long
 	unheard       bool      // its etcd ended without handing over

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/clientcmd"
@@ -72,7 +73,7 @@ func (h *Host) Manifests(config string) error {
 	if err := h.EtcdManifest(config); err != nil {
 		return err
 	}
-	return h.ControlPlane()
+	return h.ControlPlane(config)
 }
 
 // EtcdManifest is `kubeadm init phase etcd local`.
@@ -82,22 +83,38 @@ func (h *Host) EtcdManifest(config string) error {
 	if _, state, ok := strings.Cut(document, "name: initial-cluster-state\n"); ok && strings.HasPrefix(strings.TrimSpace(state), "value: existing") {
 		command = append(command, "--initial-cluster-state=existing")
 	}
-	return h.manifest("etcd", command)
+	return h.manifest("etcd", command, h.versionIn(config))
 }
 
 // ControlPlane is `kubeadm init phase control-plane all`.
-func (h *Host) ControlPlane() error {
+func (h *Host) ControlPlane(config string) error {
 	for _, component := range []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler"} {
-		if err := h.manifest(component, []string{component}); err != nil {
+		if err := h.manifest(component, []string{component}, h.versionIn(config)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (h *Host) manifest(component string, command []string) error {
+// versionIn is the version of Kubernetes in one of kubeadm's configurations. A
+// kubeadm of another version refuses it.
+func (h *Host) versionIn(config string) string {
+	_, version, _ := strings.Cut(string(h.Files[config].Content), "kubernetesVersion: ")
+	version, _, _ = strings.Cut(version, "\n")
+	if is := h.programVersion("kubeadm"); is != version {
+		h.w.t.Errorf("sim: %s: kubeadm %s writes manifests of %q", h.name, is, version)
+	}
+	return version
+}
+
+// programVersion is the version of a program of the bundle: "the program NAME VERSION".
+func (h *Host) programVersion(name string) string {
+	return strings.TrimPrefix(string(h.Files["/usr/local/bin/"+name].Content), "the program "+name+" ")
+}
+
+func (h *Host) manifest(component string, command []string, version string) error {
 	pod := corev1.Pod{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"}, ObjectMeta: metav1.ObjectMeta{Name: component}}
-	pod.Spec.Containers = []corev1.Container{{Name: component, Image: "registry.k8s.io/" + component + ":v1.36.3", Command: command}}
+	pod.Spec.Containers = []corev1.Container{{Name: component, Image: "registry.k8s.io/" + component + ":" + version, Command: command}}
 	data, err := yaml.Marshal(pod)
 	if err != nil {
 		return err
@@ -115,6 +132,8 @@ func (h *Host) StartKubelet() error {
 
 // startPods is what a kubelet that starts does with the static pods.
 func (h *Host) startPods() {
+	h.kubeletRuns = h.programVersion("kubelet")
+	h.apiRuns = imageTag(h.Files["/etc/kubernetes/manifests/kube-apiserver.yaml"].Content)
 	h.orphans, h.apiEnded, h.etcdEnded = false, false, false
 	h.startEtcd()
 	h.register()
@@ -131,17 +150,36 @@ func (h *Host) register() {
 		node.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}
 		h.w.API.Set("nodes", "", h.name, node)
 	}
+	h.reportKubelet()
 	for _, path := range h.under("/etc/kubernetes/manifests") {
 		component := strings.TrimSuffix(path[strings.LastIndex(path, "/")+1:], ".yaml")
 		h.w.API.Set("pods", "kube-system", component+"-"+h.name, corev1.Pod{
-			ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"tier": "control-plane", "component": component}},
-			Spec:       corev1.PodSpec{NodeName: h.name},
+			ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"tier": "control-plane", "component": component}, Annotations: map[string]string{corev1.MirrorPodAnnotationKey: "of " + h.name}},
+			Spec:       corev1.PodSpec{NodeName: h.name, Containers: []corev1.Container{{Name: component, Image: "registry.k8s.io/" + component + ":" + imageTag(h.Files[path].Content)}}},
 			Status: corev1.PodStatus{
 				Conditions:        []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}},
 				ContainerStatuses: []corev1.ContainerStatus{{State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}},
 			},
 		})
 	}
+}
+
+// reportKubelet has the Node say which kubelet runs.
+func (h *Host) reportKubelet() {
+	node := h.w.API.Get("nodes", "", h.name)
+	status, _ := node["status"].(kubeapi.Object)
+	status["nodeInfo"] = kubeapi.Object{"kubeletVersion": h.kubeletRuns}
+	h.w.API.Set("nodes", "", h.name, node)
+}
+
+// imageTag is the tag of a static pod's image.
+func imageTag(manifest []byte) string {
+	var pod corev1.Pod
+	if yaml.Unmarshal(manifest, &pod) != nil || len(pod.Spec.Containers) != 1 {
+		return ""
+	}
+	image := pod.Spec.Containers[0].Image
+	return image[strings.LastIndex(image, ":")+1:]
 }
 
 // Mark is mark-control-plane, the last act of a master's making.
@@ -171,10 +209,10 @@ func (h *Host) kubeadmInit(argv []string) []func() error {
 		h.Kubeconfigs,
 		func() error { return h.Manifests(config) },
 		h.StartKubelet,
-		func() error { return h.uploadConfig(config) },
+		func() error { return h.UploadConfig(config) },
 		h.Mark,
-		func() error { return h.initToken(config) },
-		h.addons,
+		func() error { return h.InitToken(config) },
+		func() error { return h.Addons(config) },
 	}
 }
 
@@ -193,8 +231,8 @@ func (h *Host) initPreflight(argv []string) error {
 	return nil
 }
 
-// uploadConfig waits for the API server and stores the configuration in it.
-func (h *Host) uploadConfig(config string) error {
+// UploadConfig waits for the API server and stores the configuration in it.
+func (h *Host) UploadConfig(config string) error {
 	if !h.apiUp() {
 		return h.failure([]string{"kubeadm"}, 1, "the API server does not answer")
 	}
@@ -208,8 +246,8 @@ func (h *Host) uploadConfig(config string) error {
 	return nil
 }
 
-// initToken makes the bootstrap token that init always makes.
-func (h *Host) initToken(config string) error {
+// InitToken makes the bootstrap token that init always makes.
+func (h *Host) InitToken(config string) error {
 	_, description, _ := strings.Cut(string(h.Files[config].Content), "description: ")
 	description, _, _ = strings.Cut(description, "\n")
 	h.w.API.Set("secrets", "kube-system", "bootstrap-token-abcdef", corev1.Secret{
@@ -218,8 +256,11 @@ func (h *Host) initToken(config string) error {
 	return nil
 }
 
-// addons are the last things that init makes.
-func (h *Host) addons() error {
+// Addons is `kubeadm init phase addon all`, the last thing that init makes.
+func (h *Host) Addons(config string) error {
+	var proxy appsv1.DaemonSet
+	proxy.Spec.Template.Spec.Containers = []corev1.Container{{Name: "kube-proxy", Image: "registry.k8s.io/kube-proxy:" + h.versionIn(config)}}
+	h.w.API.Set("daemonsets", "kube-system", "kube-proxy", proxy)
 	for _, name := range []string{"kube-proxy", "coredns"} {
 		h.w.API.Set("configmaps", "kube-system", name, corev1.ConfigMap{})
 	}

@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -82,7 +83,8 @@ func (h *Host) server(name string, start func(*bufconn.Listener)) *bufconn.Liste
 func (h *Host) apiUp() bool {
 	_, manifest := h.Files["/etc/kubernetes/manifests/kube-apiserver.yaml"]
 	m := h.serving()
-	return !h.apiEnded && manifest && m != nil && !m.learner && h.leader() != nil && !h.hit("kube-apiserver")
+	starts := h.DoesNotStart == "" || h.DoesNotStart != h.apiRuns
+	return !h.apiEnded && starts && manifest && m != nil && !m.learner && h.leader() != nil && !h.hit("kube-apiserver")
 }
 
 func (h *Host) newEtcd(p *bufconn.Listener) {
@@ -115,6 +117,10 @@ func (h *Host) answer(w http.ResponseWriter, r *http.Request) error {
 	serve := func() error {
 		if !h.apiUp() {
 			return errors.New("etcd failed")
+		}
+		if r.URL.Path == "/version" {
+			w.Header().Set("Content-Type", "application/json")
+			return json.NewEncoder(w).Encode(map[string]string{"gitVersion": h.apiRuns})
 		}
 		h.w.API.ServeHTTP(w, r)
 		return nil

@@ -1,0 +1,286 @@
+package provision
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"path"
+	"slices"
+	"time"
+
+	"github.com/ha-install/ha-install/inventory"
+	"github.com/ha-install/ha-install/provision/etcd"
+	"github.com/ha-install/ha-install/provision/host"
+	"github.com/ha-install/ha-install/provision/kube"
+	"github.com/ha-install/ha-install/provision/phase"
+	"github.com/ha-install/ha-install/templates"
+)
+
+// A master is upgraded by the new kubeadm's init phases, as masters join, and
+// not by `kubeadm upgrade`: that exchanges one manifest after the other under a
+// running kubelet, which takes over 40 s to act on each, restarts etcd under a
+// running API server, and on an error puts back what it takes for the old etcd.
+// The manifests are the same; they are written while the kubelet is stopped, so
+// that it starts all four pods of the new version at once.
+
+// upgradeScript exchanges everything that a master runs. Nothing is stopped
+// before the new certificates are made and the new binaries lie beside the old.
+//
+//	$1 kubeadm's configuration   $2 where the new binaries wait
+//	$3 the node's name           $4 $5 arguments that tell this host's etcd and API server from others
+//	$6 "restart" when the container runtime has to be
+const upgradeScript = `set -eu
+kubeadm=kubeadm
+for f in "$2"/usr/local/bin/kubeadm "$2"/usr/bin/kubeadm; do
+	if [ -x "$f" ]; then kubeadm=$f; fi
+done
+"$kubeadm" certs renew all --config "$1"
+waiting() { if [ -d "$2" ]; then (cd "$2" && find . -type f); fi; }
+waiting "$@" | while read -r f; do cp -p -- "$2/$f" "/$f.ha-install"; done
+trap 'systemctl start kubelet.service' EXIT
+systemctl stop kubelet.service
+` + endFunctions + `ends kube-apiserver "$5" TERM 150
+ends kube-apiserver "$5" KILL 25
+ends kube-controller --kubeconfig=/etc/kubernetes/controller-manager.conf TERM 25
+ends kube-scheduler --kubeconfig=/etc/kubernetes/scheduler.conf TERM 25
+if command -v kubectl >/dev/null; then
+	kubectl --kubeconfig /etc/kubernetes/admin.conf --namespace kube-system delete pod \
+		"etcd-$3" "kube-apiserver-$3" "kube-controller-manager-$3" "kube-scheduler-$3" \
+		--grace-period=0 --force --wait=false --ignore-not-found --request-timeout=5s || true
+fi
+ends etcd "$4" TERM 50
+ends etcd "$4" KILL 25
+waiting "$@" | while read -r f; do mv -f -- "/$f.ha-install" "/$f"; done
+systemctl daemon-reload
+if [ "$6" = restart ]; then systemctl restart containerd.service; fi
+kubeadm init phase etcd local --config "$1"
+kubeadm init phase control-plane all --config "$1"
+kubeadm init phase kubelet-start --config "$1"
+rm -rf -- "$2"
+`
+
+// stepUpgrade is the name of the step under which its output is kept on the host.
+const stepUpgrade = "column-upgrade"
+
+// master exchanges the whole column of a master and its kubelet: certificates,
+// manifests, binaries. The other masters carry quorum and clients meanwhile.
+func (u *upgrade) master(ih inventory.Host) phase.Phase {
+	to := u.Cluster.Spec.Kubernetes.Version
+	return phase.Phase{
+		Name: "upgrade", Host: ih.Name,
+		Done: func(ctx context.Context) (bool, error) {
+			if done, err := u.hasArrived(ctx, ih); !done || err != nil {
+				return done, err
+			}
+			return u.comesUp(ctx, ih), nil
+		},
+		Needs: []phase.Check{u.othersCarry(ih)},
+		Do: func(ctx context.Context) error {
+			if err := u.call(ctx, u.Before, ih); err != nil {
+				return err
+			}
+			if err := u.leave(ctx, ih); err != nil {
+				return err
+			}
+			if _, err := u.allowed(ctx, etcd.Operation{Kind: etcd.OpRestart, Host: ih.Name, PeerURL: peerURL(ih)}, etcd.PreGateBudget); err != nil {
+				return err
+			}
+			return u.exchange(ctx, ih)
+		},
+		Undo:        func(ctx context.Context) error { return u.comeBack(ctx, ih) },
+		Gate:        []phase.Check{u.etcdRuns(ih, stateFlag+stateExists), u.quorum("upgrade " + ih.Name), u.columnRuns(ih), u.runs(ih, to)},
+		GateTimeout: restartGate,
+		After:       []string{"stage"},
+		Explain:     func(ctx context.Context) ([]phase.Change, error) { return u.explainMaster(ctx, ih) },
+		Foresee: func(ctx context.Context, _ []string) (phase.State, []phase.Change, error) {
+			if done, err := u.hasArrived(ctx, ih); done || err != nil {
+				return phase.AlreadyDone, nil, err
+			}
+			changes, err := u.explainMaster(ctx, ih)
+			return phase.ToChange, changes, err
+		},
+	}
+}
+
+// hasArrived says that nothing of a node is left to exchange.
+func (u *upgrade) hasArrived(ctx context.Context, ih inventory.Host) (bool, error) {
+	if !u.nodes[ih.Name].arrived(u.Cluster.Spec.Kubernetes.Version) {
+		return false, nil
+	}
+	others, err := u.exchanged(ctx, ih)
+	if err != nil || len(others) > 0 {
+		return false, err
+	}
+	h, files, err := u.nodeFiles(ih)
+	if err != nil {
+		return false, err
+	}
+	owed, err := changes(ctx, h, "configure", files)
+	return len(owed) == 0, err
+}
+
+// patience is for what an earlier run has just started: it is not started again.
+const patience = time.Minute
+
+// comesUp says that a master runs, or comes up by itself. One that does not is
+// upgraded once more: what kept it down may be gone, and a kubelet that has
+// failed to start a pod many times waits five minutes before it tries again.
+func (u *upgrade) comesUp(ctx context.Context, ih inventory.Host) bool {
+	if u.nodes[ih.Name].out == nil {
+		return true
+	}
+	if u.readOnly { // a plan does not wait
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return phase.Wait(ctx, u.columnRuns(ih)) == nil
+}
+
+// exchange does it, when the balancers send nobody there any more.
+func (u *upgrade) exchange(ctx context.Context, ih inventory.Host) error {
+	h, err := u.host(ih.Name)
+	if err != nil {
+		return err
+	}
+	documents, err := templates.InitDocuments(u.Cluster, ih, templates.Init{EtcdExisting: true})
+	if err != nil {
+		return err
+	}
+	config := path.Join(kube.ConfigDir, stepUpgrade+".yaml")
+	if err := putFiles(ctx, h, []host.File{{Path: config, Mode: 0o600, Content: documents}}); err != nil {
+		return err
+	}
+	runtime, err := u.reconfigureRuntime(ctx, ih)
+	if err != nil {
+		return err
+	}
+	address := ih.IP().String()
+	return kube.RunStep(ctx, h, stepUpgrade, sayIn(ctx), "sh", "-c", upgradeScript, "sh", config, u.stageDir(), ih.Name,
+		"--advertise-client-urls=https://"+net.JoinHostPort(address, "2379"), "--advertise-address="+address, runtime)
+}
+
+// runtimeBinaries are those with which containerd has to be started anew.
+var runtimeBinaries = []string{"containerd", "containerd-shim-runc-v2", "runc"}
+
+// reconfigureRuntime brings the node's files to what the version wants, and
+// says whether the script has to restart containerd for its new binaries.
+func (u *upgrade) reconfigureRuntime(ctx context.Context, ih inventory.Host) (string, error) {
+	p := u.configure(ih)
+	done, err := p.Done(ctx)
+	if err == nil && !done {
+		err = p.Do(ctx)
+	}
+	if err != nil {
+		return "", err
+	}
+	others, err := u.exchanged(ctx, ih)
+	for _, item := range others {
+		if slices.Contains(runtimeBinaries, path.Base(item.Dest)) {
+			return "restart", err
+		}
+	}
+	return "keep", err
+}
+
+// comeBack has the balancers send clients to a master again whose upgrade
+// failed, if its API server is still there, or there again.
+func (u *upgrade) comeBack(ctx context.Context, ih inventory.Host) error {
+	if u.apiReady(ih).Run(ctx) != nil {
+		phase.Tell(ctx, ih.Name+": its API server is not ready; the balancers send it nobody until the next run")
+		return nil
+	}
+	return u.enable(ctx, ih)
+}
+
+// othersCarry wants every other master whole: its column, its vote, and a
+// stable leader among them.
+func (u *upgrade) othersCarry(ih inventory.Host) phase.Check {
+	return phase.Check{Name: "the masters beside " + ih.Name + " to carry the cluster", Run: func(ctx context.Context) error {
+		op := etcd.Operation{Kind: etcd.OpRestart, Host: ih.Name, PeerURL: peerURL(ih)}
+		if _, err := u.members.Gate(ctx, etcd.Want{Op: &op, Watch: sayMissing(ctx)}, etcd.PreGateBudget); err != nil {
+			return phase.Final(err)
+		}
+		for _, other := range u.Cluster.ControlPlanes() {
+			if other.Name == ih.Name {
+				continue
+			}
+			if err := u.columnRuns(other).Run(ctx); err != nil { // Ready comes 10 s after, with the startup probes
+				return err
+			}
+		}
+		return nil
+	}}
+}
+
+// runs wants what runs on a master to be of the version: what its own API
+// server says of itself, and the images of its pods. A manifest is a wish.
+func (u *upgrade) runs(ih inventory.Host, to string) phase.Check {
+	return phase.Check{Name: ih.Name + " to run " + to, Run: func(ctx context.Context) error {
+		client, err := u.api(ctx, ih)
+		if err != nil {
+			return err
+		}
+		said, err := client.Discovery().ServerVersion()
+		if err != nil {
+			return err
+		}
+		if said.GitVersion != to {
+			return fmt.Errorf("its API server says that it is %s", said.GitVersion)
+		}
+		h, err := u.host(ih.Name)
+		if err != nil {
+			return err
+		}
+		wanted, err := manifestTags(ctx, h)
+		if err != nil {
+			return err
+		}
+		return client.ColumnIs(ctx, ih.Name, wanted)
+	}}
+}
+
+// call runs a program of the operator's for a host.
+func (u *upgrade) call(ctx context.Context, hook func(context.Context, string) error, ih inventory.Host) error {
+	if hook == nil {
+		return nil
+	}
+	phase.Say(ctx, "the operator's own program for "+ih.Name)
+	return hook(ctx, ih.Name)
+}
+
+func (u *upgrade) explainMaster(ctx context.Context, ih inventory.Host) ([]phase.Change, error) {
+	to := u.Cluster.Spec.Kubernetes.Version
+	seen := u.nodes[ih.Name]
+	others, err := u.exchanged(ctx, ih)
+	if err != nil {
+		return nil, err
+	}
+	explained, err := u.explainConfigure(ctx, ih)
+	if err != nil {
+		return nil, err
+	}
+	changes := []phase.Change{{Kind: changeCertificate, Name: "all but the CA set's", Text: "renewed", Withheld: withheldSecret}}
+	if names := u.balancerNames(); names != "" {
+		changes = append(changes, phase.Change{Kind: changeRun, Name: "HAProxy of " + names, Text: "sends nobody new to " + ih.Name + " until it is ready again"})
+	}
+	for _, item := range others {
+		changes = append(changes, phase.Change{Kind: changeBinary, Name: item.Dest, Text: item.Version})
+	}
+	changes = append(changes, explained...)
+	v := etcd.Verdict{}
+	if planned := u.plannedEtcd(); planned != nil {
+		v = *planned
+	} else {
+		v = u.members.Look(ctx, etcd.Options{ReadOnly: true})
+	}
+	d := etcd.Project(v, etcd.Operation{Kind: etcd.OpRestart, Host: ih.Name, PeerURL: peerURL(ih)})
+	for _, component := range kube.Components {
+		c := phase.Change{Kind: changeRestart, Name: component, Text: fmt.Sprintf("%s -> %s", seen.manifests[component], to)}
+		if component == "etcd" {
+			c.Text, c.Figures = "one member; the others hold quorum meanwhile", figures(d.Before, d.After)
+		}
+		changes = append(changes, c)
+	}
+	return append(changes, phase.Change{Kind: changeRestart, Name: "kubelet", Text: fmt.Sprintf("%s -> %s", seen.kubelet, to)}), nil
+}

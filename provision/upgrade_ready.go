@@ -1,0 +1,179 @@
+package provision
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ha-install/ha-install/provision/kube"
+	"github.com/ha-install/ha-install/provision/phase"
+	"github.com/ha-install/ha-install/provision/release"
+	"github.com/ha-install/ha-install/templates"
+)
+
+// ready proves, before anything is changed, that the cluster is one that can be
+// upgraded: whole, or with no other master out than one that an earlier run of
+// the upgrade has begun with.
+func (u *upgrade) ready() phase.Phase {
+	gate := []phase.Check{u.fixedSettings(), u.configAgrees(), u.nothingRemoved(), u.budgetsAllow()}
+	if u.nodes[u.order[0].Name].begun(u.Cluster.Spec.Kubernetes.Version) {
+		gate = append(gate, u.othersCarry(u.order[0]))
+	} else {
+		gate = append(gate, u.quorum("before any change"), u.othersCarry(u.order[0]), u.columnRuns(u.order[0]), u.leaders())
+	}
+	return phase.Phase{Name: "ready", Gate: gate, GateTimeout: restartGate}
+}
+
+// nothingRemoved refuses a version that does not serve what clients still ask
+// for. Each API server counts for itself, since it started.
+func (u *upgrade) nothingRemoved() phase.Check {
+	return phase.Check{Name: "clients to ask for no API that goes away", Run: func(ctx context.Context) error {
+		to, err := release.Parse(u.Cluster.Spec.Kubernetes.Version)
+		if err != nil {
+			return phase.Final(err)
+		}
+		gone, later := map[string]bool{}, map[string]bool{}
+		for _, ih := range u.Cluster.ControlPlanes() {
+			if u.nodes[ih.Name].out != nil {
+				continue
+			}
+			client, err := u.api(ctx, ih)
+			if err != nil {
+				return err
+			}
+			used, err := client.DeprecatedUse(ctx)
+			if err != nil {
+				return err
+			}
+			for _, d := range used {
+				if d.Gone(to.Major, to.Minor) {
+					gone[d.String()] = true
+				} else {
+					later[d.String()] = true
+				}
+			}
+		}
+		if len(later) > 0 {
+			phase.Tell(ctx, "deprecated, and still there in "+to.String()+": clients ask for "+strings.Join(sortedKeys(later), ", "))
+		}
+		if len(gone) == 0 || u.AcceptRemoved {
+			return nil
+		}
+		return phase.Final(&ConflictError{
+			What: fmt.Sprintf("%s does not serve what clients have asked for since the API servers started: %s", to, strings.Join(sortedKeys(gone), ", ")),
+			Why:  "they would fail as soon as the first master is upgraded; the audit log says who they are (annotation k8s.io/deprecated)",
+			Run:  "bring them up to date; or ha-install upgrade --accept-removed-apis when they do not matter",
+		})
+	}}
+}
+
+// budgetPatience is for budgets that allow nothing just now: a pod may be on its
+// way up.
+const budgetPatience = 30 * time.Second
+
+// budgetsAllow refuses, before anything is changed, where a disruption budget
+// would hold a Node up that has to be drained.
+func (u *upgrade) budgetsAllow() phase.Check {
+	return phase.Check{Name: "disruption budgets to let Nodes be drained", Run: func(ctx context.Context) error {
+		drained := []string{}
+		for _, ih := range u.Cluster.Nodes() {
+			if u.minor(ih) {
+				drained = append(drained, ih.Name)
+			}
+		}
+		if len(drained) == 0 {
+			return nil
+		}
+		client, err := u.anyAPI(ctx)
+		if err != nil {
+			return err
+		}
+		waiting, cancel := context.WithTimeout(ctx, budgetPatience)
+		defer cancel()
+		var closed []kube.Budget
+		err = phase.Wait(waiting, phase.Check{Name: "disruption budgets", Run: func(ctx context.Context) error {
+			closed, err = client.Budgets(ctx, drained)
+			switch {
+			case err != nil:
+				return err
+			case slices.ContainsFunc(closed, func(b kube.Budget) bool { return b.Never }):
+				return phase.Final(errBudget)
+			case len(closed) > 0:
+				return errBudget
+			}
+			return nil
+		}})
+		if len(closed) > 0 {
+			return phase.Final(heldBy(closed))
+		}
+		return err
+	}}
+}
+
+var errBudget = errors.New("a disruption budget allows no eviction")
+
+// heldBy names the budgets, and the pods that they would keep on their Nodes.
+func heldBy(closed []kube.Budget) error {
+	var why []string
+	for _, b := range closed {
+		line := fmt.Sprintf("%s/%s: %d of %d pods healthy, %d have to be", b.Namespace, b.Name, b.Healthy, b.Expected, b.Desired)
+		if b.Never {
+			line += "; as it is written it never allows an eviction"
+		}
+		why = append(why, line+": "+strings.Join(b.Pods, ", "))
+	}
+	return &ConflictError{
+		What: "PodDisruptionBudgets would keep Nodes from being drained",
+		Why:  strings.Join(why, "\n     "),
+		Run:  "give what they guard more replicas, or let them allow one pod less, then run the same command again",
+	}
+}
+
+// fixedSettings refuses what no running cluster can change.
+func (u *upgrade) fixedSettings() phase.Check {
+	return phase.Check{Name: "the cluster's settings", Run: func(ctx context.Context) error {
+		running, _, err := u.configs(ctx)
+		if err != nil {
+			return err
+		}
+		wanted, err := templates.ClusterConfiguration(u.Cluster, true)
+		if err != nil {
+			return phase.Final(err)
+		}
+		return phase.Final(sameSettings([]byte(running.document), wanted))
+	}}
+}
+
+// configAgrees refuses to overwrite an operator's edit of kubeadm-config
+// unasked. What the inventory has more is only told.
+func (u *upgrade) configAgrees() phase.Check {
+	return phase.Check{Name: "kubeadm-config to agree with the inventory", Run: func(ctx context.Context) error {
+		running, wanted, err := u.configs(ctx)
+		if err != nil {
+			return err
+		}
+		d := diff(running.comparable, wanted)
+		switch {
+		case d == "":
+		case takesAway(d) && !u.AcceptConfig:
+			return phase.Final(&ConflictError{
+				What: "kubeadm-config in the cluster holds what the inventory does not",
+				Why:  "the upgrade would take it away:\n" + d,
+				Run:  "put what is to stay into spec.kubeadm.clusterConfiguration; or ha-install upgrade --accept-config, and the inventory wins",
+			})
+		default:
+			phase.Tell(ctx, "kubeadm-config will be what the inventory says:\n"+d)
+		}
+		return nil
+	}}
+}
+
+// takesAway says whether a unified diff has lines that are only in the old.
+func takesAway(diff string) bool {
+	return slices.ContainsFunc(strings.Split(diff, "\n"), func(line string) bool {
+		return strings.HasPrefix(line, "-") && !strings.HasPrefix(line, "---")
+	})
+}
