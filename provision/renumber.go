@@ -91,7 +91,8 @@ func (a *apply) silence(ih, keeper inventory.Host) phase.Phase {
 			if err != nil {
 				return err
 			}
-			return runAll(ctx, h, []string{"systemctl", "stop", "keepalived.service"})
+			// Disabled, too: it must not announce the old ID again when the host reboots.
+			return runAll(ctx, h, []string{"systemctl", "disable", "--now", "keepalived.service"})
 		},
 		Explain: func(context.Context) ([]phase.Change, error) {
 			return []phase.Change{{Kind: changeRun, Name: "keepalived of " + ih.Name, Text: "stops, until " + keeper.Name + ", which holds the VIP, has the new router ID"}}, nil

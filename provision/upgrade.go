@@ -122,7 +122,7 @@ func (u *upgrade) stages() []phase.Stage {
 	for batch := range slices.Chunk(c.Workers(), u.WorkersAtOnce) {
 		stages = append(stages, phase.AtOnce(batch, u.drain), phase.AtOnce(batch, u.worker), phase.AtOnce(batch, u.uncordon))
 	}
-	return append(stages, phase.One(u.verify()), phase.One(u.dataPath()))
+	return append(stages, phase.AtOnce(c.Nodes(), u.tidy), phase.One(u.verify()), phase.One(u.dataPath()))
 }
 
 // masterInTurn is all that happens to one master, before the next one is touched.

@@ -56,7 +56,6 @@ if [ "$6" = restart ]; then systemctl restart containerd.service; fi
 kubeadm init phase etcd local --config "$1"
 kubeadm init phase control-plane all --config "$1"
 kubeadm init phase kubelet-start --config "$1"
-rm -rf -- "$2"
 `
 
 // stepUpgrade is the name of the step under which its output is kept on the host.

@@ -12,11 +12,11 @@ import (
 	"github.com/ha-install/ha-install/provision/phase"
 )
 
+const staged = stateDir + "/staged"
+
 // stageDir is where the new binaries of a version wait on a host for its turn,
 // each under the path that it will have.
-func (u *upgrade) stageDir() string {
-	return path.Join(stateDir, "staged", u.Cluster.Spec.Kubernetes.Version)
-}
+func (u *upgrade) stageDir() string { return path.Join(staged, u.Cluster.Spec.Kubernetes.Version) }
 
 // keptDir is where a master keeps its manifests, keys and kubeconfigs as they
 // were before an upgrade to the version.
@@ -155,5 +155,31 @@ func (u *upgrade) keepFiles(ih inventory.Host) phase.Phase {
 		Explain: func(context.Context) ([]phase.Change, error) {
 			return []phase.Change{{Kind: changeFile, Name: u.keptDir(), New: true, Withheld: withheldSecret, Text: fmt.Sprintf("a copy of /etc/kubernetes of %s", ih.Name)}}, nil
 		},
+	}
+}
+
+// tidy takes away what was staged, when all of it is where it belongs.
+func (u *upgrade) tidy(ih inventory.Host) phase.Phase {
+	explain := func() []phase.Change { return []phase.Change{{Kind: changeClean, Name: staged}} }
+	return phase.Phase{
+		Name: "tidy", Host: ih.Name,
+		Done: func(ctx context.Context) (bool, error) {
+			h, err := u.host(ih.Name)
+			if err != nil {
+				return false, err
+			}
+			seen, err := h.Stat(ctx, staged)
+			return len(seen) == 0, err
+		},
+		Do: func(ctx context.Context) error {
+			h, err := u.host(ih.Name)
+			if err != nil {
+				return err
+			}
+			return runAll(ctx, h, []string{"rm", "-rf", staged})
+		},
+		After:   []string{"stage"},
+		Explain: func(context.Context) ([]phase.Change, error) { return explain(), nil },
+		Foresee: func(context.Context, []string) (phase.State, []phase.Change, error) { return phase.ToChange, explain(), nil },
 	}
 }

@@ -92,8 +92,8 @@ func (u *upgrade) kubeletIs(ih inventory.Host, to string) phase.Check {
 	}}
 }
 
-// workerScript exchanges what a worker runs: its configuration by kubeadm, then
-// binaries and kubelet. Arguments: where the new binaries wait, "restart" when
+// workerScript exchanges what a worker runs: its configuration by kubeadm, whose
+// copy of the equal one before goes, then binaries and kubelet. Arguments: where the new binaries wait, "restart" when
 // the container runtime has to be, and preflight errors that kubeadm is to ignore.
 const workerScript = `set -eu
 kubeadm=kubeadm
@@ -101,6 +101,7 @@ for f in "$1"/usr/local/bin/kubeadm "$1"/usr/bin/kubeadm; do
 	if [ -x "$f" ]; then kubeadm=$f; fi
 done
 "$kubeadm" upgrade node --ignore-preflight-errors "$3"
+rm -rf -- /etc/kubernetes/tmp/kubeadm-kubelet-config*
 waiting() { if [ -d "$1" ]; then (cd "$1" && find . -type f); fi; }
 waiting "$@" | while read -r f; do cp -p -- "$1/$f" "/$f.ha-install"; done
 trap 'systemctl start kubelet.service' EXIT
@@ -108,7 +109,6 @@ systemctl stop kubelet.service
 waiting "$@" | while read -r f; do mv -f -- "/$f.ha-install" "/$f"; done
 systemctl daemon-reload
 if [ "$2" = restart ]; then systemctl restart containerd.service; fi
-rm -rf -- "$1"
 `
 
 const stepWorker = "worker-upgrade"

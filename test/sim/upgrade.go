@@ -21,7 +21,6 @@ func (h *Host) Exchange(config, staged string, restart bool) []func() error {
 		func() error { return h.EtcdManifest(config) },
 		func() error { return h.ControlPlane(config) },
 		h.StartKubelet,
-		func() error { h.remove(staged); return nil },
 	)
 }
 
@@ -43,10 +42,7 @@ func (h *Host) ExchangeWorker(staged string, restart bool) []func() error {
 	if restart {
 		acts = append(acts, func() error { return h.start(nil, "containerd.service") })
 	}
-	return append(acts,
-		func() error { return h.start(nil, "kubelet.service") },
-		func() error { h.remove(staged); return nil },
-	)
+	return append(acts, func() error { return h.start(nil, "kubelet.service") })
 }
 
 // renew is `kubeadm certs renew all`.
