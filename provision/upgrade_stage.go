@@ -180,6 +180,8 @@ func (u *upgrade) tidy(ih inventory.Host) phase.Phase {
 		},
 		After:   []string{"stage"},
 		Explain: func(context.Context) ([]phase.Change, error) { return explain(), nil },
-		Foresee: func(context.Context, []string) (phase.State, []phase.Change, error) { return phase.ToChange, explain(), nil },
+		Foresee: func(context.Context, []string) (phase.State, []phase.Change, error) {
+			return phase.ToChange, explain(), nil
+		},
 	}
 }
