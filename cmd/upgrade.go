@@ -21,7 +21,9 @@ one patch or one minor further, one master at a time, its workers after.
 Before anything is changed: the version steps that are supported, all masters
 whole, no disruption budget that would hold a Node up, no use of an API that
 goes away, kubeadm-config as the inventory has it. Then the new binaries are
-sent and the images imported on all hosts at once, beside what runs.
+sent and the images imported on every host, beside what runs; a verified
+snapshot of etcd is taken to this machine (see "ha-install backup"), and each
+master keeps a copy of its /etc/kubernetes.
 
 Each master leaves the balancers and hands etcd's leadership on, its clients are
 sent to the others, and everything that it runs is exchanged at once; the next
@@ -38,6 +40,8 @@ type upgradeFlags struct {
 	to, bundle    string
 	before, after string // programs of the operator's
 	only          bool   // the plan
+	backups       string // the directory
+	who           sealFlags
 	options       provision.UpgradeOptions
 }
 
@@ -65,6 +69,9 @@ func (f *upgradeFlags) add(c *cobra.Command) {
 	flags.BoolVar(&f.only, "plan", false, "only say what would be done; nothing is changed")
 	flags.BoolVar(&f.agreed.yes, "yes", false, "do not ask on a terminal either")
 	c.MarkFlagsMutuallyExclusive("yes", "plan")
+	flags.StringVar(&f.backups, "backup-directory", "", `where the snapshot from before goes (default "backups" beside the inventory)`)
+	_ = c.MarkFlagDirname("backup-directory") // the flag was just made
+	f.who.add(c)
 	flags.DurationVar(&f.options.DrainTimeout, "drain-timeout", provision.DefaultDrainTimeout, "how long the pods of a Node may take to leave it")
 	flags.BoolVar(&f.options.DeleteUnmanaged, "delete-unmanaged-pods", false, "also let pods go that nobody will bring back elsewhere")
 	flags.BoolVar(&f.options.AcceptConfig, "accept-config", false, "let the inventory win over what kubeadm-config holds in the cluster")
@@ -82,6 +89,10 @@ func (f *upgradeFlags) upgrade(c *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
+	if f.options.Backup.Seal, err = f.who.seal(); err != nil {
+		return err
+	}
+	f.options.Backup.Directory = backupsOf(base, f.backups)
 	if f.only {
 		return f.plan(c, cluster, base)
 	}

@@ -25,6 +25,8 @@ type UpgradeOptions struct {
 	AcceptConfig bool
 	// AcceptRemoved lets clients fail that ask for what the version has no more.
 	AcceptRemoved bool
+	// Backup is where the snapshot from before the upgrade goes.
+	Backup BackupOptions
 	// Before and After are the operator's own, called with a host's name when it
 	// is about to be changed and when it is back; nil for none.
 	Before, After func(ctx context.Context, host string) error
@@ -108,11 +110,15 @@ func (u *upgrade) stages() []phase.Stage {
 	stages := []phase.Stage{
 		phase.One(u.preflight()),
 		phase.One(u.ready()),
-		phase.AtOnce(c.Nodes(), u.stage),
-		phase.AtOnce(c.Nodes(), u.images),
+		// Masters in turn here too: they serve while their disks and cores unpack.
+		phase.InTurn(c.ControlPlanes(), u.stage),
+		phase.InTurn(c.ControlPlanes(), u.images),
+		phase.AtOnce(c.Workers(), u.stage),
+		phase.AtOnce(c.Workers(), u.images),
 		phase.One(u.makeSecrets()),
 		phase.One(u.rememberExisting()),
 		phase.AtOnce(c.ControlPlanes(), u.keepFiles),
+		phase.One(u.backup()),
 		phase.One(u.readmitWell()),
 	}
 	for _, ih := range u.order {

@@ -158,6 +158,29 @@ func (u *upgrade) keepFiles(ih inventory.Host) phase.Phase {
 	}
 }
 
+// backup takes a verified snapshot to the operator's machine, as long as any
+// node has not arrived: kubeadm's own way back restores nothing.
+func (u *upgrade) backup() phase.Phase {
+	return phase.Phase{
+		Name: "backup",
+		Done: func(context.Context) (bool, error) {
+			for _, ih := range u.Cluster.Nodes() {
+				if !u.nodes[ih.Name].arrived(u.Cluster.Spec.Kubernetes.Version) {
+					return false, nil
+				}
+			}
+			return true, nil
+		},
+		Do: func(ctx context.Context) error {
+			_, err := u.backupTo(ctx, u.Backup)
+			return err
+		},
+		Explain: func(context.Context) ([]phase.Change, error) {
+			return []phase.Change{{Kind: changeRun, Name: "snapshot of etcd", Text: "kept and verified in " + u.Backup.Directory + " on this machine"}}, nil
+		},
+	}
+}
+
 // tidy takes away what was staged, when all of it is where it belongs.
 func (u *upgrade) tidy(ih inventory.Host) phase.Phase {
 	explain := func() []phase.Change { return []phase.Change{{Kind: changeClean, Name: staged}} }

@@ -38,12 +38,15 @@ func ofOlder(c *inventory.Cluster) *inventory.Cluster {
 	return &older
 }
 
+// backupsIn is a directory for the backups of a world.
+func backupsIn(w *sim.World) BackupOptions { return BackupOptions{Directory: w.TempDir()} }
+
 func upgradeAll(ctx context.Context, w *sim.World, c *inventory.Cluster, dir string, cut *sim.Cut) (phase.Tally, error) {
 	ctx = w.Begin(ctx, cut)
 	site := Connect(ctx, c, dir, w.Dial)
 	defer site.Close()
 	var run phase.Runner
-	err := Upgrade(ctx, site, UpgradeOptions{}, nil, &run)
+	err := Upgrade(ctx, site, UpgradeOptions{Backup: backupsIn(w)}, nil, &run)
 	return run.Tally(), err
 }
 
@@ -234,7 +237,7 @@ func TestUpgradeWhereAnImageDoesNotStart(t *testing.T) {
 		w.Slow = true
 		w.Host("cp-2").DoesNotStart = wantedVersion
 		var touched []string
-		o := UpgradeOptions{Before: func(_ context.Context, host string) error { touched = append(touched, host); return nil }}
+		o := UpgradeOptions{Backup: backupsIn(w), Before: func(_ context.Context, host string) error { touched = append(touched, host); return nil }}
 		err := upgradeWith(t.Context(), w, withoutCA(c), dirs[0], o)
 		if err == nil || !strings.Contains(err.Error(), "cp-2") || len(touched) == 0 || touched[len(touched)-1] != "cp-2" {
 			t.Fatalf("touched %q, error %v", touched, err)
@@ -285,7 +288,7 @@ func TestPlanOfAnUpgradeIsWhatItDoes(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			w := f.world(t, p.state)
 			plan, err := planBy(t.Context(), t, w, withoutCA(c), dirs[0], func(ctx context.Context, site *Site) (Plan, error) {
-				return PlanUpgrade(ctx, site, UpgradeOptions{}, nil)
+				return PlanUpgrade(ctx, site, UpgradeOptions{Backup: backupsIn(w)}, nil)
 			})
 			if err != nil {
 				t.Fatalf("%s: %v", p.story, err)
@@ -302,7 +305,7 @@ func TestPlanOfAnUpgradeIsWhatItDoes(t *testing.T) {
 					changed = append(changed, phase.Phase{Name: e.Phase, Host: e.Host}.ID())
 				}
 			}}
-			if err := Upgrade(ctx, site, UpgradeOptions{}, &plan, run); err != nil {
+			if err := Upgrade(ctx, site, UpgradeOptions{Backup: backupsIn(w)}, &plan, run); err != nil {
 				t.Fatalf("%s: %v", p.story, err)
 			}
 			compareWith(t, p.story, plan, changed)

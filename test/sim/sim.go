@@ -49,6 +49,7 @@ type World struct {
 	units   map[string]unitKind
 	script  map[string]Script
 	steps   map[string]StepScript
+	temp    string
 	etcd    etcdState
 	audits  audit
 	asleep  []*lock
@@ -91,6 +92,14 @@ func (w *World) Script(text string, s Script) { w.script[text] = s }
 
 // StepScript teaches every host a script that is sent as a step.
 func (w *World) StepScript(text string, s StepScript) { w.steps[text] = s }
+
+// TempDir is a directory on the operator's machine, the same for all runs.
+func (w *World) TempDir() string {
+	if w.temp == "" {
+		w.temp = w.t.TempDir()
+	}
+	return w.temp
+}
 
 // Host is the host of that name, for a test to look at and to prepare.
 func (w *World) Host(name string) *Host {
