@@ -19,6 +19,7 @@ import (
 	"github.com/ha-install/ha-install/provision/kube"
 	"github.com/ha-install/ha-install/provision/phase"
 	"github.com/ha-install/ha-install/provision/pki"
+	"github.com/ha-install/ha-install/provision/versions"
 	"github.com/ha-install/ha-install/templates"
 	"github.com/ha-install/ha-install/test/sim"
 )
@@ -151,6 +152,7 @@ func newWorld(t testing.TB, c *inventory.Cluster) *sim.World {
 	w.Script(haproxy.EnableScript, func(h *sim.Host, args []string) ([]byte, error) { return h.Enable(args) })
 	w.Script(endEtcdScript, func(*sim.Host, []string) ([]byte, error) { return nil, nil }) // it answers by itself, later
 	w.Script(glanceScript, func(h *sim.Host, args []string) ([]byte, error) { return h.Glance(args), nil })
+	w.Script(versions.Script, func(h *sim.Host, args []string) ([]byte, error) { return h.Versions(args), nil })
 	w.Script(etcdCommandScript, func(h *sim.Host, _ []string) ([]byte, error) { return h.EtcdCommand(), nil })
 	return w
 }

@@ -280,7 +280,6 @@ func (d *draining) sayRefused(ctx context.Context, refused []*leaving) {
 				names = append(names, b.Name)
 			}
 		}
-		slices.Sort(names)
 		l.budget = strings.Join(names, ", ")
 		if once := string(l.pod.UID) + " " + l.budget; !d.said[once] {
 			d.said[once] = true

@@ -150,6 +150,12 @@ func TestDrainLetsEndWhatIsEnding(t *testing.T) {
 	}
 	err := client.Drain(within(t, 10*time.Second), "w-1", DrainOptions{Timeout: 1500 * time.Millisecond})
 	wantDrainError(t, err, "shop/one : was told to end and still runs")
+	owned(api, "web-1", "w-2", "ReplicaSet/web", func(p *corev1.Pod) { p.Finalizers = []string{"example.com/slow"} })
+	err = client.Drain(within(t, 10*time.Second), "w-2", DrainOptions{Timeout: 1500 * time.Millisecond})
+	var late *DrainError // evicted in the first round, seen to be ending in the second
+	if !errors.As(err, &late) || len(late.Pods) != 1 || late.Pods[0].Why != "was told to end and still runs" {
+		t.Errorf("evicted, and ending: %v", err)
+	}
 	gone := time.AfterFunc(500*time.Millisecond, func() { api.Remove("pods", "shop", "one") })
 	defer gone.Stop()
 	var said []string
@@ -218,7 +224,9 @@ func TestDrainEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(within(t, 10*time.Second))
 	why := errors.New("the operator has stopped it")
 	var at time.Time
-	err := client.Drain(ctx, "w-1", DrainOptions{Say: func(string) { at = time.Now(); cancel(why) }})
+	err := client.Drain(ctx, "w-1", DrainOptions{Say: func(string) {
+		time.AfterFunc(200*time.Millisecond, func() { at = time.Now(); cancel(why) }) // between two rounds
+	}})
 	var drain *DrainError
 	if took := time.Since(at); !errors.Is(err, why) || errors.As(err, &drain) || took > 300*time.Millisecond {
 		t.Errorf("ended %s after its context with %v", took, err)
@@ -306,6 +314,37 @@ func TestDrainOutlivesAnAPIServerThatFails(t *testing.T) {
 	api.Fail("GET pods", http.StatusForbidden)
 	if err := client.Drain(within(t, 10*time.Second), "w-1", DrainOptions{Timeout: 5 * time.Second}); !apierrors.IsForbidden(err) {
 		t.Errorf("of one that may not ask: %v", err)
+	}
+}
+
+// TestDrainSaysNothingOfPodsThatWentAlready has pods that are gone, or followed
+// by a namesake, when their eviction is asked for.
+func TestDrainSaysNothingOfPodsThatWentAlready(t *testing.T) {
+	t.Parallel()
+	for _, code := range []int{http.StatusNotFound, http.StatusConflict} {
+		api, client := newShop(t)
+		owned(api, "web-1", "w-1", "ReplicaSet/web")
+		api.Fail("POST pods/eviction", code)
+		var said []string
+		if err := client.Drain(within(t, 10*time.Second), "w-1", DrainOptions{Timeout: 5 * time.Second, Say: lines(&said)}); err != nil {
+			t.Fatal(err)
+		}
+		if len(said) != 1 || !strings.Contains(said[0], "is gone") {
+			t.Errorf("after %d: said %q", code, said)
+		}
+	}
+}
+
+func TestDrainForgetsWhatIsOver(t *testing.T) {
+	t.Parallel()
+	api, client := newShop(t)
+	owned(api, "web-1", "w-1", "ReplicaSet/web")
+	setBudget(api, "web", "web", 0, 2, 2, 2)
+	api.Fail("GET pods", http.StatusServiceUnavailable)
+	err := client.Drain(within(t, 10*time.Second), "w-1", DrainOptions{Timeout: 2500 * time.Millisecond})
+	wantDrainError(t, err, "shop/web-1 web: "+webNeeds2)
+	if strings.Contains(err.Error(), "made to fail") {
+		t.Errorf("an answer that came in the end: %v", err)
 	}
 }
 

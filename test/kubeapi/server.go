@@ -251,7 +251,7 @@ func (s *Server) failing(w http.ResponseWriter, verbAndResource string) bool {
 		return false
 	}
 	delete(s.fail, verbAndResource)
-	status(w, code, map[int]string{http.StatusConflict: "Conflict", http.StatusForbidden: "Forbidden"}[code], "made to fail")
+	status(w, code, map[int]string{http.StatusConflict: "Conflict", http.StatusForbidden: "Forbidden", http.StatusNotFound: "NotFound"}[code], "made to fail")
 	return true
 }
 

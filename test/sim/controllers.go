@@ -49,11 +49,14 @@ func deploy(api *kubeapi.Server, namespace string) {
 }
 
 // control plays Kubernetes' controllers and kubelets for pods: those of a
-// DaemonSet are ready at once, and those made by hand succeed.
+// DaemonSet are ready at once, those made by hand succeed, and budgets are counted.
 func control(api *kubeapi.Server) {
 	api.React = func(verb, resource, namespace, _ string) {
 		if resource == "deployments" || resource == "pods" {
 			deploy(api, namespace)
+		}
+		if resource == "deployments" || resource == "pods" || resource == "poddisruptionbudgets" {
+			countDisruptions(api, namespace)
 		}
 		if verb != "POST" {
 			return
