@@ -126,14 +126,44 @@ func (u *upgrade) stages() []phase.Stage {
 	}
 	stages = append(stages, phase.One(u.config()), phase.One(u.addons()), phase.One(u.sweepTokens()), phase.One(u.network()))
 	for batch := range slices.Chunk(c.Workers(), u.WorkersAtOnce) {
-		stages = append(stages, phase.AtOnce(batch, u.drain), phase.AtOnce(batch, u.worker), phase.AtOnce(batch, u.uncordon))
+		stages = append(stages, u.eachAnnounced("before-host", u.Before, batch), phase.AtOnce(batch, u.drain), phase.AtOnce(batch, u.worker),
+			phase.AtOnce(batch, u.uncordon), u.eachAnnounced("after-host", u.After, batch))
 	}
 	return append(stages, phase.AtOnce(c.Nodes(), u.tidy), phase.One(u.verify()), phase.One(u.dataPath()))
 }
 
 // masterInTurn is all that happens to one master, before the next one is touched.
 func (u *upgrade) masterInTurn(ih inventory.Host) phase.Stage {
-	return phase.Stage{Phases: []phase.Phase{u.drain(ih), u.master(ih), u.readmit(ih), u.uncordon(ih)}}
+	return phase.Stage{Phases: slices.Concat(u.announce("before-host", u.Before, ih),
+		[]phase.Phase{u.drain(ih), u.master(ih), u.readmit(ih), u.uncordon(ih)}, u.announce("after-host", u.After, ih))}
+}
+
+// announce is the operator's own program for a host that has something to be
+// exchanged; no phase where none was given.
+func (u *upgrade) announce(name string, hook func(context.Context, string) error, ih inventory.Host) []phase.Phase {
+	if hook == nil {
+		return nil
+	}
+	return []phase.Phase{{
+		Name: name, Host: ih.Name,
+		// What runs was seen at the beginning: after the exchange it is still due.
+		Done: func(context.Context) (bool, error) {
+			seen := u.nodes[ih.Name]
+			return seen.arrived(u.Cluster.Spec.Kubernetes.Version) && !seen.begun(u.Cluster.Spec.Kubernetes.Version), nil
+		},
+		Do: func(ctx context.Context) error { return hook(ctx, ih.Name) },
+		Explain: func(context.Context) ([]phase.Change, error) {
+			return []phase.Change{{Kind: changeRun, Name: "the program of --" + name, Text: "with " + ih.Name + " as its argument, on this machine"}}, nil
+		},
+	}}
+}
+
+func (u *upgrade) eachAnnounced(name string, hook func(context.Context, string) error, hosts []inventory.Host) phase.Stage {
+	var s phase.Stage
+	for _, ih := range hosts {
+		s.Phases = append(s.Phases, u.announce(name, hook, ih)...)
+	}
+	return s
 }
 
 // readmitWell is for what a run that broke off has left out of the balancers, but

@@ -75,9 +75,6 @@ func (u *upgrade) master(ih inventory.Host) phase.Phase {
 		},
 		Needs: []phase.Check{u.othersCarry(ih)},
 		Do: func(ctx context.Context) error {
-			if err := u.call(ctx, u.Before, ih); err != nil {
-				return err
-			}
 			if err := u.leave(ctx, ih); err != nil {
 				return err
 			}
@@ -237,15 +234,6 @@ func (u *upgrade) runs(ih inventory.Host, to string) phase.Check {
 		}
 		return client.ColumnIs(ctx, ih.Name, wanted)
 	}}
-}
-
-// call runs a program of the operator's for a host.
-func (u *upgrade) call(ctx context.Context, hook func(context.Context, string) error, ih inventory.Host) error {
-	if hook == nil {
-		return nil
-	}
-	phase.Say(ctx, "the operator's own program for "+ih.Name)
-	return hook(ctx, ih.Name)
 }
 
 func (u *upgrade) explainMaster(ctx context.Context, ih inventory.Host) ([]phase.Change, error) {

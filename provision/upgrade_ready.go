@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ha-install/ha-install/provision/etcd"
 	"github.com/ha-install/ha-install/provision/kube"
 	"github.com/ha-install/ha-install/provision/phase"
 	"github.com/ha-install/ha-install/provision/release"
@@ -22,7 +23,7 @@ func (u *upgrade) ready() phase.Phase {
 	if u.nodes[u.order[0].Name].begun(u.Cluster.Spec.Kubernetes.Version) {
 		gate = append(gate, u.othersCarry(u.order[0]))
 	} else {
-		gate = append(gate, u.quorum("before any change"), u.othersCarry(u.order[0]), u.columnRuns(u.order[0]), u.leaders())
+		gate = append(gate, u.quorumWith(etcd.Want{What: "before any change", Voters: len(u.order), AllHealthy: true, Hash: true}), u.othersCarry(u.order[0]), u.columnRuns(u.order[0]), u.leaders())
 	}
 	return phase.Phase{Name: "ready", Gate: gate, GateTimeout: restartGate}
 }

@@ -62,10 +62,8 @@ func (u *upgrade) uncordon(ih inventory.Host) phase.Phase {
 			if err != nil {
 				return err
 			}
-			if _, err = client.Uncordon(ctx, ih.Name, cordoner); err != nil {
-				return err
-			}
-			return u.call(ctx, u.After, ih)
+			_, err = client.Uncordon(ctx, ih.Name, cordoner)
+			return err
 		},
 		Gate:        []phase.Check{u.nodeReady(ih), u.kubeletIs(ih, u.Cluster.Spec.Kubernetes.Version)},
 		GateTimeout: restartGate,
@@ -133,9 +131,6 @@ func (u *upgrade) worker(ih inventory.Host) phase.Phase {
 		Done:  func(ctx context.Context) (bool, error) { return u.hasArrived(ctx, ih) },
 		Needs: []phase.Check{u.endpointFrom(ih)},
 		Do: func(ctx context.Context) error {
-			if err := u.call(ctx, u.Before, ih); err != nil {
-				return err
-			}
 			h, err := u.host(ih.Name)
 			if err != nil {
 				return err
