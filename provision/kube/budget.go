@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -44,7 +45,12 @@ func (c *Client) Budgets(ctx context.Context, nodes []string) ([]Budget, error) 
 	if err != nil {
 		return nil, fmt.Errorf("listing pods: %w", err)
 	}
-	moving := slices.DeleteFunc(pods.Items, func(p corev1.Pod) bool {
+	return holding(closed, pods.Items, nodes)
+}
+
+// holding are the budgets that guard a pod which a drain of one of the nodes evicts.
+func holding(closed []policyv1.PodDisruptionBudget, pods []corev1.Pod, nodes []string) ([]Budget, error) {
+	moving := slices.DeleteFunc(pods, func(p corev1.Pod) bool {
 		return p.Spec.NodeName == "" || nodes != nil && !slices.Contains(nodes, p.Spec.NodeName) || stays(&p)
 	})
 	var budgets []Budget
@@ -69,7 +75,9 @@ func (c *Client) Budgets(ctx context.Context, nodes []string) ([]Budget, error) 
 			})
 		}
 	}
-	slices.SortFunc(budgets, func(a, b Budget) int { return strings.Compare(a.Namespace+"/"+a.Name, b.Namespace+"/"+b.Name) })
+	slices.SortFunc(budgets, func(a, b Budget) int {
+		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
+	})
 	return budgets, nil
 }
 

@@ -55,6 +55,28 @@ func TestBudgets(t *testing.T) {
 	}
 }
 
+// TestBudgetsAreSorted has lists in an order that API servers happen not to give.
+func TestBudgetsAreSorted(t *testing.T) {
+	labels := map[string]string{"app": "web"}
+	var budgets []policyv1.PodDisruptionBudget
+	for _, at := range [][2]string{{"shop", "b"}, {"shop-2", "a"}, {"shop", "a"}} {
+		budgets = append(budgets, policyv1.PodDisruptionBudget{
+			ObjectMeta: metav1.ObjectMeta{Namespace: at[0], Name: at[1]},
+			Spec:       policyv1.PodDisruptionBudgetSpec{Selector: &metav1.LabelSelector{MatchLabels: labels}},
+		})
+	}
+	var pods []corev1.Pod
+	for _, at := range [][2]string{{"shop", "web-2"}, {"shop", "web-1"}, {"shop-2", "web-1"}} {
+		pods = append(pods, corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: at[0], Name: at[1], Labels: labels}, Spec: corev1.PodSpec{NodeName: "w-1"}})
+	}
+	got, err := holding(budgets, pods, nil)
+	both := []string{"shop/web-1@w-1", "shop/web-2@w-1"}
+	want := []Budget{{Namespace: "shop", Name: "a", Pods: both}, {Namespace: "shop", Name: "b", Pods: both}, {Namespace: "shop-2", Name: "a", Pods: []string{"shop-2/web-1@w-1"}}}
+	if diff := cmp.Diff(want, got); err != nil || diff != "" {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
+}
+
 func TestNever(t *testing.T) {
 	number := func(n int32) *intstr.IntOrString { return new(intstr.FromInt32(n)) }
 	share := func(s string) *intstr.IntOrString { return new(intstr.FromString(s)) }
