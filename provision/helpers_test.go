@@ -58,11 +58,16 @@ var nodeRoles = []inventory.Role{inventory.RoleControlPlane, inventory.RoleWorke
 const (
 	olderVersion  = "v1.35.4"
 	wantedVersion = "v1.36.3"
+	wantedPackage = "1" // of all packages in the bundle of wantedVersion
 )
 
 // writeBundle makes the smallest bundle of a version that has one of each kind.
 func writeBundle(t testing.TB, file, version string) {
 	t.Helper()
+	packages := wantedPackage
+	if version == olderVersion {
+		packages = "0"
+	}
 	var sources []bundle.Source
 	add := func(item bundle.Item, content string) {
 		item.Version = "1"
@@ -83,7 +88,7 @@ func writeBundle(t testing.TB, file, version string) {
 		name  string
 		roles []inventory.Role
 	}{{"runc", nodeRoles}, {"iptables", nodeRoles}, {"haproxy", []inventory.Role{inventory.RoleLoadBalancer}}, {"keepalived", []inventory.Role{inventory.RoleLoadBalancer}}} {
-		add(bundle.Item{Path: "packages/" + p.name + ".deb", Kind: bundle.KindPackage, Roles: p.roles, Mode: 0o644, Package: &bundle.Package{Name: p.name, Version: "1"}}, "deb "+p.name)
+		add(bundle.Item{Path: "packages/" + p.name + ".deb", Kind: bundle.KindPackage, Roles: p.roles, Mode: 0o644, Package: &bundle.Package{Name: p.name, Version: packages}}, "deb "+p.name+" "+packages)
 	}
 	header := bundle.Manifest{KubernetesVersion: version, Arch: "amd64"}
 	if _, err := bundle.Create(context.Background(), file, header, sources); err != nil {

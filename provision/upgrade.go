@@ -42,6 +42,8 @@ type upgrade struct {
 	UpgradeOptions
 	nodes map[string]nodeSeen // by host
 	order []inventory.Host    // masters, the leader of etcd last
+	// balancers of their own, who holds the VIP last.
+	balancers []inventory.Host
 }
 
 func newUpgrade(s *Site, o UpgradeOptions) (*upgrade, error) {
@@ -125,8 +127,9 @@ func (u *upgrade) stages() []phase.Stage {
 		stages = append(stages, u.masterInTurn(ih))
 	}
 	stages = append(stages, phase.One(u.config()), phase.One(u.addons()), phase.One(u.sweepTokens()), phase.One(u.network()))
+	stages = append(stages, phase.InTurn(u.balancers, u.packages))
 	for batch := range slices.Chunk(c.Workers(), u.WorkersAtOnce) {
-		stages = append(stages, u.eachAnnounced("before-host", u.Before, batch), phase.AtOnce(batch, u.drain), phase.AtOnce(batch, u.worker),
+		stages = append(stages, u.eachAnnounced("before-host", u.Before, batch), phase.AtOnce(batch, u.drain), phase.AtOnce(batch, u.packages), phase.AtOnce(batch, u.worker),
 			phase.AtOnce(batch, u.uncordon), u.eachAnnounced("after-host", u.After, batch))
 	}
 	return append(stages, phase.AtOnce(c.Nodes(), u.tidy), phase.One(u.verify()), phase.One(u.dataPath()))
@@ -135,7 +138,7 @@ func (u *upgrade) stages() []phase.Stage {
 // masterInTurn is all that happens to one master, before the next one is touched.
 func (u *upgrade) masterInTurn(ih inventory.Host) phase.Stage {
 	return phase.Stage{Phases: slices.Concat(u.announce("before-host", u.Before, ih),
-		[]phase.Phase{u.drain(ih), u.master(ih), u.readmit(ih), u.uncordon(ih)}, u.announce("after-host", u.After, ih))}
+		[]phase.Phase{u.drain(ih), u.packages(ih), u.master(ih), u.readmit(ih), u.uncordon(ih)}, u.announce("after-host", u.After, ih))}
 }
 
 // announce is the operator's own program for a host that has something to be

@@ -54,7 +54,9 @@ func (u *upgrade) begin(ctx context.Context) error {
 		}
 	}
 	u.order = upgradeOrder(u.Cluster, u.nodes, leader)
-	return nil
+	balancers, err := u.holderLast(ctx)
+	u.balancers = notNodes(balancers)
+	return err
 }
 
 // upgradable refuses hosts that are no whole cluster of the inventory: they

@@ -16,6 +16,7 @@ import (
 // teachUpgrades teaches hosts what an upgrade sends.
 func teachUpgrades(w *sim.World) {
 	w.Script(keepScript, func(h *sim.Host, args []string) ([]byte, error) { return nil, h.Copy(args[0], args[1]) })
+	w.Script(olderScript, func(h *sim.Host, args []string) ([]byte, error) { return h.Older(args), nil })
 	w.StepScript(upgradeScript, func(h *sim.Host, args []string) []func() error {
 		return h.Exchange(args[0], args[1], args[5] == "restart")
 	})
@@ -80,10 +81,18 @@ func notUpgraded(w *sim.World, c *inventory.Cluster) []string {
 		if api, kubelet := h.Runs(); kubelet != c.Spec.Kubernetes.Version || api != c.Spec.Kubernetes.Version && ih.Role == inventory.RoleControlPlane {
 			wrong = append(wrong, ih.Name+" runs "+api+" and kubelet "+kubelet)
 		}
+		if v := h.PackageVersions["runc"]; v != wantedPackage {
+			wrong = append(wrong, ih.Name+" has runc "+v)
+		}
 		for p := range h.Files {
 			if strings.HasSuffix(p, ".ha-install") || strings.Contains(p, "/staged/") {
 				wrong = append(wrong, ih.Name+" still has "+p)
 			}
+		}
+	}
+	for _, ih := range c.Balancers() {
+		if v := w.Host(ih.Name).PackageVersions["haproxy"]; v != wantedPackage {
+			wrong = append(wrong, ih.Name+" has haproxy "+v)
 		}
 	}
 	return wrong

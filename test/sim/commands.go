@@ -156,7 +156,8 @@ func (h *Host) install(argv []string, file string) error {
 	if !found {
 		return h.failure(argv, 1, file+" is not a package")
 	}
-	h.Packages[name] = installed
+	name, version, _ := strings.Cut(name, " ")
+	h.Packages[name], h.PackageVersions[name] = installed, version
 	if unit := name + ".service"; h.w.units[unit].from == name {
 		h.unit(unit).Enabled = true
 	}

@@ -35,14 +35,15 @@ func (f File) sum() string {
 // Host is one machine. Its fields are for a test to prepare and to look at
 // while no run is under way.
 type Host struct {
-	Files    map[string]File
-	Packages map[string]string // name -> dpkg's status
-	Units    map[string]*Unit
-	Images   map[string]string // reference -> digest
-	Sysctls  string            // what sysctl --system last read
-	Reloaded string            // the unit files that systemd last read
-	Rules    int               // packet filter rules of a pod network
-	Aside    []string          // what was moved aside, by its old name
+	Files           map[string]File
+	Packages        map[string]string // name -> dpkg's status
+	PackageVersions map[string]string // by name; "" of those that came otherwise
+	Units           map[string]*Unit
+	Images          map[string]string // reference -> digest
+	Sysctls         string            // what sysctl --system last read
+	Reloaded        string            // the unit files that systemd last read
+	Rules           int               // packet filter rules of a pod network
+	Aside           []string          // what was moved aside, by its old name
 	// Lost is what was deleted or overwritten although it may hold a
 	// cluster's data or keys. It must stay empty.
 	Lost []string
@@ -119,7 +120,7 @@ type Unit struct {
 
 func newHost(w *World, ih inventory.Host) *Host {
 	return &Host{
-		Files: map[string]File{}, Packages: map[string]string{"dpkg": installed}, Units: map[string]*Unit{}, Images: map[string]string{},
+		Files: map[string]File{}, Packages: map[string]string{"dpkg": installed}, PackageVersions: map[string]string{}, Units: map[string]*Unit{}, Images: map[string]string{},
 		Epoch: "0", Journals: map[string][]string{}, w: w, name: ih.Name, address: ih.IP().String(), servers: map[string]*bufconn.Listener{}, tunnels: map[*tunnel]bool{}, steps: map[string]*step{},
 		drained: map[string]bool{}, enables: map[string]time.Time{},
 	}

@@ -168,7 +168,8 @@ func (h *Host) register() {
 func (h *Host) reportKubelet() {
 	node := h.w.API.Get("nodes", "", h.name)
 	status, _ := node["status"].(kubeapi.Object)
-	status["nodeInfo"] = kubeapi.Object{"kubeletVersion": h.kubeletRuns}
+	info, _ := status["nodeInfo"].(kubeapi.Object)
+	info["kubeletVersion"] = h.kubeletRuns
 	h.w.API.Set("nodes", "", h.name, node)
 }
 

@@ -25,7 +25,7 @@ func (w *World) Snapshot(same func(path string) string) string {
 			line("file %s %04o %s", p, h.Files[p].Mode.Perm(), content)
 		}
 		for _, p := range slices.Sorted(maps.Keys(h.Packages)) {
-			line("package %s %s", p, h.Packages[p])
+			line("package %s %s", p, strings.TrimSpace(h.Packages[p]+" "+h.PackageVersions[p]))
 		}
 		for _, u := range slices.Sorted(maps.Keys(h.Units)) {
 			line("unit %s active=%t enabled=%t %s", u, h.Units[u].Active, h.Units[u].Enabled, h.stale(u))

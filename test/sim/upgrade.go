@@ -97,3 +97,15 @@ func (h *Host) Copy(from, to string) error {
 
 // Runs are the versions of the API server and the kubelet that the host runs.
 func (h *Host) Runs() (apiServer, kubelet string) { return h.apiRuns, h.kubeletRuns }
+
+// Older are those of "name version ..." that the host has in an older version;
+// the simulator's versions are single digits.
+func (h *Host) Older(args []string) []byte {
+	var out []byte
+	for i := 0; i+1 < len(args); i += 2 {
+		if is, ok := h.PackageVersions[args[i]]; ok && h.Packages[args[i]] == installed && is < args[i+1] {
+			out = append(out, args[i]+"\n"...)
+		}
+	}
+	return out
+}
