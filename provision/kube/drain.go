@@ -79,13 +79,13 @@ func (c *Client) Drain(ctx context.Context, node string, o DrainOptions) error {
 // draining is one drain under way.
 type draining struct {
 	*Client
-	node  string
-	o     DrainOptions
-	pods  map[types.UID]*leaving // that a drain of the Node has to move and that are there
-	begun bool                   // pods are those that were found at the beginning
-	alone []BlockedPod           // pods that would be lost
-	said  map[string]bool
-	last  error // why the API could not be asked, the last time
+	node   string
+	o      DrainOptions
+	pods   map[types.UID]*leaving // that a drain of the Node has to move and that are there
+	begun  bool                   // pods are those that were found at the beginning
+	alone  []BlockedPod           // pods that would be lost
+	said   map[string]bool
+	failed []error // looks in a row to which the API did not answer
 }
 
 // leaving is a pod that has to go.
@@ -109,15 +109,13 @@ func (d *draining) round(ctx context.Context) (done bool, err error) {
 		return false, err
 	}
 	if err != nil {
-		if ctx.Err() == nil || d.last == nil { // what was wrong before the end says more
-			d.last = err
-		}
+		d.failed = append(d.failed, err)
 		return false, nil
 	}
 	if len(d.alone) > 0 {
 		return false, &DrainError{Node: d.node, Pods: d.alone}
 	}
-	d.last = nil
+	d.failed = nil
 	d.settle(there)
 	d.evictAll(ctx)
 	return len(d.pods) == 0, nil
@@ -290,7 +288,10 @@ func (d *draining) sayRefused(ctx context.Context, refused []*leaving) {
 
 // late is the error of a drain whose time is over.
 func (d *draining) late() error {
-	e := &DrainError{Node: d.node, After: d.o.Timeout, Err: d.last}
+	e := &DrainError{Node: d.node, After: d.o.Timeout}
+	if len(d.failed) > 1 || !d.begun && len(d.failed) > 0 { // the last one may be cut short, or not even begin, for the end is near
+		e.Err = d.failed[0]
+	}
 	for _, l := range d.sorted() {
 		b := BlockedPod{Namespace: l.pod.Namespace, Name: l.pod.Name, Budget: l.budget, Why: l.why}
 		if ending := l.pod.DeletionTimestamp; ending != nil {

@@ -348,6 +348,29 @@ func TestDrainForgetsWhatIsOver(t *testing.T) {
 	}
 }
 
+// TestTheEndOfADrainIsNoFailureOfTheAPI tells a look that the time limit cuts
+// short from an API server that does not answer.
+func TestTheEndOfADrainIsNoFailureOfTheAPI(t *testing.T) {
+	cut, dead := errors.New("rate limiter: deadline"), errors.New("connection refused")
+	for _, row := range []struct {
+		name   string
+		begun  bool
+		failed []error
+		want   error
+	}{
+		{"all looks were answered", true, nil, nil},
+		{"the last look was cut short", true, []error{cut}, nil},
+		{"the API was gone for a while", true, []error{dead, cut}, dead},
+		{"no look was ever answered", false, []error{dead}, dead},
+		{"no look came to an end", false, nil, nil},
+	} {
+		err := (&draining{node: "w-1", begun: row.begun, failed: row.failed}).late()
+		if got := errors.Unwrap(err); got != row.want {
+			t.Errorf("%s: %v", row.name, got)
+		}
+	}
+}
+
 func TestDrainThatNeverHearsOfThePods(t *testing.T) {
 	t.Parallel()
 	api, client := newShop(t)

@@ -12,8 +12,8 @@ import (
 	"github.com/ha-install/ha-install/provision/bundle"
 )
 
-// aMaster is what the script has printed on a host of the lab, with the other
-// manifests and most of this one left out.
+// aMaster is what the script has printed on a master and on a balancer of the
+// lab, with the other manifests and most of this one left out.
 const aMaster = `program=kubelet
 | Kubernetes v1.36.3
 program=kubeadm
@@ -28,7 +28,7 @@ program=runc
 | commit: 1.1.5+ds1-1+deb12u1
 | spec: 1.0.2-dev
 program=haproxy
-| HAProxy version 2.6.12-1+deb12u4 2026/05/04 - https://haproxy.org/
+| HAProxy version 2.6.12-1+deb12u4 2026/10/17 - https://haproxy.org/
 | Status: long-term supported branch - will stop receiving fixes around Q2 2027.
 | Known bugs: http://www.haproxy.org/bugs/bugs-2.6.12.html
 program=keepalived

@@ -9,7 +9,7 @@ import (
 // are asked for their version.
 var fromPackages = map[string]string{
 	"runc":       "runc version 1.1.5+ds1\ncommit: 1.1.5+ds1-1+deb12u1\nspec: 1.0.2-dev",
-	"haproxy":    "HAProxy version 2.6.12-1+deb12u4 2026/05/04 - https://haproxy.org/\nStatus: long-term supported branch",
+	"haproxy":    "HAProxy version 2.6.12-1+deb12u4 2026/10/17 - https://haproxy.org/\nStatus: long-term supported branch",
 	"keepalived": "Keepalived v2.2.7 (01/16,2022)\n\nCopyright(C) 2001-2022 Alexandre Cassen",
 }
 
