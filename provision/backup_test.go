@@ -2,6 +2,7 @@ package provision
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/ha-install/ha-install/inventory"
 	"github.com/ha-install/ha-install/provision/backup"
+	"github.com/ha-install/ha-install/provision/etcd"
 	"github.com/ha-install/ha-install/provision/phase"
 	"github.com/ha-install/ha-install/test/sim"
 )
@@ -182,7 +184,15 @@ func TestBackupThroughEveryFault(t *testing.T) {
 					t.Fatal(err)
 				}
 				want := 2
-				b, err := backUp(t.Context(), w, c, o, &cut, nil)
+				var sent *phase.Transfer
+				b, err := backUp(t.Context(), w, c, o, &cut, func(e phase.Event) {
+					if e.Kind == phase.Finished && e.Phase == "snapshot" {
+						sent = e.Transfer
+					}
+				})
+				if err == nil && (sent == nil || sent.Total > 1<<20) { // what one member said that it has
+					t.Errorf("%s: %+v", cut, sent)
+				}
 				switch {
 				case err != nil && f != sim.Dies:
 					failed++
@@ -244,4 +254,30 @@ func TestBackupWithinAnotherWorkflow(t *testing.T) {
 			t.Errorf("%+v", last)
 		}
 	})
+}
+
+func TestTheNextSourceOfASnapshot(t *testing.T) {
+	v := etcd.Verdict{State: etcd.Pass}
+	for i, name := range []string{"cp-1", "cp-2", "cp-3"} {
+		v.Members = append(v.Members, etcd.Member{ID: etcd.MemberID(i + 1), Name: name, Host: name, Role: etcd.Voter, State: etcd.MemberHealthy, Healthy: true, Leader: i == 0})
+	}
+	failed := map[string]error{}
+	for _, want := range []string{"cp-2", "cp-3", "cp-1"} {
+		m, err := nextSource(v, failed)
+		if err != nil || m.Host != want {
+			t.Fatalf("%s, want %s: %v", m.Host, want, err)
+		}
+		failed[want] = fmt.Errorf("%s: it died", want)
+	}
+	_, err := nextSource(v, failed)
+	for name := range failed {
+		if err == nil || !strings.Contains(err.Error(), name+": it died") {
+			t.Errorf("%v does not name %s", err, name)
+		}
+	}
+	v.State = etcd.Split
+	var q *etcd.QuorumError
+	if _, err := nextSource(v, nil); !errors.As(err, &q) {
+		t.Errorf("of a split cluster: %v", err)
+	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"filippo.io/age"
 
+	"github.com/ha-install/ha-install/provision/etcd"
 	"github.com/ha-install/ha-install/test/snapdb"
 )
 
@@ -159,6 +160,34 @@ func TestABrokenDatabaseIsNoBackup(t *testing.T) {
 				t.Errorf("left behind: %v, %v", names, err)
 			}
 		})
+	}
+}
+
+// What a member sends must be what the voters have agreed on.
+func TestASnapshotIsHeldAgainstTheVotersHash(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		hash etcd.Hash
+		says string // "" for none
+		kept bool   // in the manifest
+	}{
+		{"the same", etcd.Hash{Revision: 50, CompactRevision: -1, Sum: snapdb.HashKV(50)}, "", true},
+		{"of an earlier revision", etcd.Hash{Revision: 40, CompactRevision: -1, Sum: snapdb.HashKV(40)}, "", true},
+		{"another one", etcd.Hash{Revision: 50, CompactRevision: -1, Sum: snapdb.HashKV(49)}, "all voters said", false},
+		{"of a later revision, which cannot be compared", etcd.Hash{Revision: 60, CompactRevision: -1, Sum: 1}, "", false},
+	} {
+		d, err := In(t.TempDir(), "prod").Begin(t0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := d.WriteSnapshot(bg, bytes.NewReader(snapdb.Sent(database(t, 50))), &tt.hash)
+		if (err == nil) != (tt.says == "") || err != nil && !strings.Contains(err.Error(), tt.says) || (s.Hash != nil) != tt.kept {
+			t.Errorf("%s: %+v: %v", tt.name, s, err)
+		}
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
