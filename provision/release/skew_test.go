@@ -89,8 +89,8 @@ func TestSkewLeavesItsArgumentsAlone(t *testing.T) {
 }
 
 func TestKubeadm(t *testing.T) {
-	found := named(t, "cp-3=v1.36.2 cp-1=v1.36.3 cp-2=v1.35.4")
-	wantProblems(t, Kubeadm(found, must(t, "v1.36.3")), "cp-2: kubeadm is v1.35.4 | bundle of v1.36.3", "cp-3: kubeadm is v1.36.2 | bundle of v1.36.3")
+	found := named(t, "cp-3=v1.36.4 cp-1=v1.36.3 cp-2=v1.35.4")
+	wantProblems(t, Kubeadm(found, must(t, "v1.36.3")), "cp-2: kubeadm is v1.35.4 | bundle of v1.36.3", "cp-3: kubeadm is v1.36.4 | bundle of v1.36.3")
 }
 
 func TestEtcdCrossing(t *testing.T) {
@@ -108,6 +108,7 @@ func TestEtcdCrossing(t *testing.T) {
 		{"one is a patch too old", map[string]string{"cp-1": "3.5.24", "cp-2": "3.5.23"}, "3.6.8-0", []string{"cp-2: etcd 3.5.23 | 3.5.24 or later"}},
 		{"two are too old, and one has crossed", map[string]string{"cp-3": "3.5.21-0", "cp-1": "3.6.8", "cp-2": "3.5.0"}, "3.6.8-0", []string{"cp-2: etcd 3.5.0 | 3.5.24", "cp-3: etcd 3.5.21-0 | 3.5.24"}},
 		{"old patches may stay within 3.5", map[string]string{"cp-1": "3.5.15"}, "3.5.21-0", nil},
+		{"the crossing before has no rule of its own", map[string]string{"cp-1": "3.4.30"}, "3.5.24-0", nil},
 		{"another crossing has no rule of its own", map[string]string{"cp-1": "3.6.0"}, "3.7.1", nil},
 		{"two minors", map[string]string{"cp-1": "3.4.30"}, "3.6.8", []string{"cp-1: etcd 3.4.30 | brings etcd 3.5 first"}},
 		{"back", map[string]string{"cp-1": "3.6.8"}, "3.5.24-0", []string{"cp-1: etcd 3.6.8 | does not go back"}},
