@@ -26,6 +26,8 @@ const oldestKubelet = 3
 //
 // kubelets are those of the hosts (or Nodes) by name. Nothing of an empty list
 // or map is assumed: a host that was not seen has to be refused by the caller.
+// The kubeadm that writes the manifests has to be of the target's version too;
+// a bundle brings both, and found software is refused for another one before.
 func Skew(apiServers []Version, kubelets map[string]Version, to Version) []Problem {
 	have := distinct(apiServers)
 	problems := steps(have, to)
@@ -73,23 +75,6 @@ func kubeletSkew(have []Version, kubelets map[string]Version, to Version) []Prob
 			problems = append(problems, Problem{what,
 				fmt.Sprintf("it is of a newer minor than the API server with %s, which is not supported", have[0]),
 				fmt.Sprintf("take the Node out of the cluster until the API servers have %s", v.line())})
-		}
-	}
-	return problems
-}
-
-// Kubeadm says whether the kubeadm that is to write the manifests has the
-// target's version, by host: another writes other defaults, and refuses a
-// newer Kubernetes.
-func Kubeadm(found map[string]Version, to Version) []Problem {
-	var problems []Problem
-	for _, name := range slices.Sorted(maps.Keys(found)) {
-		if v := found[name]; v != to {
-			problems = append(problems, Problem{
-				What: fmt.Sprintf("%s: kubeadm is %s", name, v),
-				Why:  fmt.Sprintf("the kubeadm of %s is what takes a cluster to %[1]s", to),
-				Run:  fmt.Sprintf("give the bundle of %s in the inventory, or with --bundle", to),
-			})
 		}
 	}
 	return problems

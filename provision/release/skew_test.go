@@ -88,11 +88,6 @@ func TestSkewLeavesItsArgumentsAlone(t *testing.T) {
 	}
 }
 
-func TestKubeadm(t *testing.T) {
-	found := named(t, "cp-3=v1.36.4 cp-1=v1.36.3 cp-2=v1.35.4")
-	wantProblems(t, Kubeadm(found, must(t, "v1.36.3")), "cp-2: kubeadm is v1.35.4 | bundle of v1.36.3", "cp-3: kubeadm is v1.36.4 | bundle of v1.36.3")
-}
-
 func TestEtcdCrossing(t *testing.T) {
 	for _, row := range []struct {
 		name    string
