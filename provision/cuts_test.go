@@ -5,8 +5,10 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -25,13 +27,24 @@ var (
 	seedFlag       = flag.Uint64("seed", 1, "what samples are drawn with")
 )
 
+// everywhere says whether all points are tried, and how many other faults of each
+// kind. HA_INSTALL_EVERYWHERE=N stands for -everywhere -cuts N: go test remembers
+// what runs without flags of ours came to, as long as the variables that a test
+// has read (a test, and not what is before it) stay the same.
+func everywhere() (bool, int) {
+	if n, err := strconv.Atoi(os.Getenv("HA_INSTALL_EVERYWHERE")); err == nil {
+		return true, n
+	}
+	return *everywhereFlag, *cutsFlag
+}
+
 // fewPoints is how many points of a workflow are tried without -everywhere.
 const fewPoints = 10
 
 // tries is how many faults of each kind are tried.
 func tries() int {
-	if *everywhereFlag {
-		return *cutsFlag
+	if all, cuts := everywhere(); all {
+		return cuts
 	}
 	return 1
 }
@@ -220,7 +233,7 @@ func (f workflow) everywhere(t *testing.T) {
 	trace, want, points := f.undisturbed(t)
 	var runs []func(*testing.T)
 	kills := len(points)
-	if !*everywhereFlag {
+	if all, _ := everywhere(); !all {
 		kills = min(kills, fewPoints)
 	}
 	for i := range kills { // evenly

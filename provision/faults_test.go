@@ -43,7 +43,7 @@ func (f workflow) struckAt(t *testing.T, cuts func(trace []sim.Call) []sim.Cut) 
 
 // fewUnless is all of n with -everywhere, else a few.
 func fewUnless(n int) int {
-	if *everywhereFlag {
+	if all, _ := everywhere(); all {
 		return n
 	}
 	return min(n, 4)
