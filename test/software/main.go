@@ -27,7 +27,7 @@ import (
 func main() {
 	version := flag.String("k8s", releases[0].kubernetes, "Kubernetes release to bundle")
 	out := flag.String("out", "", "bundle to write (default: below the cache)")
-	all := flag.Bool("all", false, "bundle every known release, below the cache")
+	all := flag.Bool("all", false, "bundle every release that the suite needs, below the cache")
 	list := flag.Bool("list", false, "print the known releases, newest first")
 	flag.Parse()
 

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -15,11 +17,15 @@ type release struct {
 	etcdTag    string // of the image
 	coredns    string // module version, without the v
 	pauseTag   string // of the image
+	// modules is the directory of its go.mod, "" for that of its minor. Such a
+	// release is built only when it is named: for the upgrade by a patch.
+	modules string
 }
 
 // releases are those that can be built, newest first.
 var releases = []release{
 	{kubernetes: "v1.36.3", etcd: "3.6.8", etcdTag: "3.6.8-0", coredns: "1.14.2", pauseTag: "3.10.2"},
+	{kubernetes: "v1.36.1", etcd: "3.6.8", etcdTag: "3.6.8-0", coredns: "1.14.2", pauseTag: "3.10.2", modules: "k8s-1.36.1"},
 	{kubernetes: "v1.35.4", etcd: "3.6.6", etcdTag: "3.6.6-0", coredns: "1.13.1", pauseTag: "3.10.1"},
 }
 
@@ -34,7 +40,7 @@ const (
 
 func choose(version string, all bool) ([]release, error) {
 	if all {
-		return releases, nil
+		return slices.DeleteFunc(slices.Clone(releases), func(r release) bool { return r.modules != "" }), nil
 	}
 	for _, r := range releases {
 		if r.kubernetes == version {
@@ -74,7 +80,7 @@ func (c component) names() []string {
 }
 
 func (r release) kubernetesComponent() component {
-	c := component{dir: "k8s-" + r.minor(), version: r.kubernetes, nested: true}
+	c := component{dir: cmp.Or(r.modules, "k8s-"+r.minor()), version: r.kubernetes, nested: true}
 	for _, name := range []string{"kubeadm", "kubelet", "kubectl", "kube-apiserver", "kube-controller-manager",
 		"kube-scheduler", "kube-proxy"} {
 		c.packages = append(c.packages, "k8s.io/kubernetes/cmd/"+name)
