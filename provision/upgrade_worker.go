@@ -100,6 +100,7 @@ for f in "$1"/usr/local/bin/kubeadm "$1"/usr/bin/kubeadm; do
 done
 "$kubeadm" upgrade node --ignore-preflight-errors "$3"
 rm -rf -- /etc/kubernetes/tmp/kubeadm-kubelet-config*
+rmdir --ignore-fail-on-non-empty -- /etc/kubernetes/tmp
 waiting() { if [ -d "$1" ]; then (cd "$1" && find . -type f); fi; }
 waiting "$@" | while read -r f; do cp -p -- "$1/$f" "/$f.ha-install"; done
 trap 'systemctl start kubelet.service' EXIT
