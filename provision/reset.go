@@ -72,6 +72,10 @@ func (s *Site) resetNode(ih inventory.Host) phase.Phase {
 			if err := keep(ctx, h, templates.CNIConfigDir); err != nil {
 				return err
 			}
+			// What an upgrade kept is of this cluster: the next one keeps its own.
+			if err := keep(ctx, h, beforeUpgrade); err != nil {
+				return err
+			}
 			return endUnits(ctx, h, []string{"systemctl", "disable"}, "kubelet.service")
 		},
 	}

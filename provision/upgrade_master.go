@@ -26,6 +26,10 @@ import (
 // upgradeScript exchanges everything that a master runs. Nothing is stopped
 // before the new certificates are made and the new binaries lie beside the old.
 //
+// What the host's controller-manager and scheduler led is given back, as they do
+// not do themselves when they end: another one leads after 2 s and not after 15,
+// in which pods would go and no Service hear of it.
+//
 //	$1 kubeadm's configuration   $2 where the new binaries wait
 //	$3 the node's name           $4 $5 arguments that tell this host's etcd and API server from others
 //	$6 "restart" when the container runtime has to be
@@ -44,6 +48,14 @@ ends kube-apiserver "$5" KILL 25
 ends kube-controller --kubeconfig=/etc/kubernetes/controller-manager.conf TERM 25
 ends kube-scheduler --kubeconfig=/etc/kubernetes/scheduler.conf TERM 25
 if command -v kubectl >/dev/null; then
+	for lease in kube-controller-manager kube-scheduler; do
+		holder=$(kubectl --kubeconfig /etc/kubernetes/admin.conf --namespace kube-system get lease "$lease" \
+			--output 'jsonpath={.spec.holderIdentity}' --request-timeout=5s) || continue
+		case $holder in
+		"$3"_*) kubectl --kubeconfig /etc/kubernetes/admin.conf --namespace kube-system patch lease "$lease" --type json --request-timeout=5s \
+			--patch '[{"op":"test","path":"/spec/holderIdentity","value":"'"$holder"'"},{"op":"replace","path":"/spec/holderIdentity","value":""}]' || true ;;
+		esac
+	done
 	kubectl --kubeconfig /etc/kubernetes/admin.conf --namespace kube-system delete pod \
 		"etcd-$3" "kube-apiserver-$3" "kube-controller-manager-$3" "kube-scheduler-$3" \
 		--grace-period=0 --force --wait=false --ignore-not-found --request-timeout=5s || true
@@ -84,7 +96,7 @@ func (u *upgrade) master(ih inventory.Host) phase.Phase {
 			return u.exchange(ctx, ih)
 		},
 		Undo:        func(ctx context.Context) error { return u.comeBack(ctx, ih) },
-		Gate:        []phase.Check{u.etcdRuns(ih, stateFlag+stateExists), u.quorum("upgrade " + ih.Name), u.columnRuns(ih), u.runs(ih, to)},
+		Gate:        []phase.Check{u.etcdRuns(ih, stateFlag+stateExists), u.quorum("upgrade " + ih.Name), u.columnRuns(ih), u.runs(ih, to), u.ledNow()},
 		GateTimeout: restartGate,
 		After:       []string{"stage"},
 		Explain:     func(ctx context.Context) ([]phase.Change, error) { return u.explainMaster(ctx, ih) },
@@ -203,6 +215,32 @@ func (u *upgrade) othersCarry(ih inventory.Host) phase.Check {
 			}
 			if err := u.columnRuns(other).Run(ctx); err != nil { // Ready comes 10 s after, with the startup probes
 				return err
+			}
+		}
+		return nil
+	}}
+}
+
+// renewsWithin is how long a leader that is there takes to say so again, with
+// patience: it renews its lease every 2 s, which is valid for 15.
+const renewsWithin = 6 * time.Second
+
+// ledNow wants controller-manager and scheduler to be led by somebody who is
+// there, and not only to have been a moment ago: without them a drain takes pods
+// away that Services still send clients to.
+func (u *upgrade) ledNow() phase.Check {
+	return phase.Check{Name: "controller-manager and scheduler to be led", Run: func(ctx context.Context) error {
+		client, err := u.anyAPI(ctx)
+		if err != nil {
+			return err
+		}
+		leaders, err := client.Leaders(ctx)
+		if err != nil {
+			return err
+		}
+		for _, l := range leaders {
+			if l.Age.Duration() > renewsWithin {
+				return fmt.Errorf("%s: %s has not renewed for %s", l.Component, l.Node, l.Age.Duration().Round(time.Second))
 			}
 		}
 		return nil

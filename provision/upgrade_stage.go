@@ -18,10 +18,12 @@ const staged = stateDir + "/staged"
 // each under the path that it will have.
 func (u *upgrade) stageDir() string { return path.Join(staged, u.Cluster.Spec.Kubernetes.Version) }
 
+const beforeUpgrade = stateDir + "/before"
+
 // keptDir is where a master keeps its manifests, keys and kubeconfigs as they
 // were before an upgrade to the version.
 func (u *upgrade) keptDir() string {
-	return path.Join(stateDir, "before", u.Cluster.Spec.Kubernetes.Version)
+	return path.Join(beforeUpgrade, u.Cluster.Spec.Kubernetes.Version)
 }
 
 // stage sends the new binaries to a host, beside the ones that run.

@@ -118,6 +118,17 @@ func TestUpgradeInTheSimulator(t *testing.T) {
 		if tally, err = applyAll(t.Context(), w, withoutCA(c), dirs[0], nil, nil); err != nil || tally.Changed > 0 {
 			t.Errorf("apply after it changed %d, error %v", tally.Changed, err)
 		}
+		kept := beforeUpgrade + "/" + wantedVersion + "/pki/ca.key"
+		if _, ok := w.Host("cp-2").Files[kept]; !ok {
+			t.Errorf("cp-2 has not kept %s", kept)
+		}
+		w.MayEnd = true
+		if err := reset(t.Context(), w, c, nil); err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := w.Host("cp-2").Files[kept]; ok {
+			t.Errorf("after a reset cp-2 still has %s: the next cluster's upgrade would not keep its own", kept)
+		}
 	})
 }
 
