@@ -173,9 +173,16 @@ func TestMarkdown(t *testing.T) {
 			{master: "cp-1", found: 900 * time.Millisecond, fresh: seen(1.2, 2, 280), lasting: seen(1.15, 22, 290)},
 		},
 	}
+	upgrade := rides{
+		hand: ride{masters: []step{{"cp-1", 152 * time.Second}, {"cp-2", 164 * time.Second}, {"cp-3", 160 * time.Second}}, span: 476 * time.Second,
+			whole: 476 * time.Second, fresh: seen(0.5, 95, 9600), lasting: seen(3.3, 126, 9600), busy: 0.1, load: "0.90"},
+		ours: ride{masters: []step{{"cp-2", 30 * time.Second}, {"cp-3", 31 * time.Second}, {"cp-1", 32 * time.Second}}, span: 93 * time.Second,
+			whole: 140 * time.Second, fresh: seen(0.2, 0, 2800), lasting: seen(0.3, 0, 2800), busy: 0.2, load: "1.20"},
+	}
 	r := result{
 		at: at(0), machine: "2 cores (a processor), 24 GiB", version: "v1.36.3", masters: masters, memory: 150 << 20,
 		bare: run{took: 90 * time.Second, events: wholeRun(t)}, again: []time.Duration{4 * time.Second, 5 * time.Second}, pairs: []pair{one, one},
+		rides: []rides{upgrade},
 	}
 	var got bytes.Buffer
 	r.markdown(&got)

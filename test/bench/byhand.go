@@ -62,12 +62,17 @@ func newByHand(ctx context.Context, l *lab.Lab, dir string) (*byHand, error) {
 			b.balancers[name][path] = verifiedCheck.ReplaceAllString(string(content), "verify none")
 		}
 	}
+	return b, writeSSHConfig(l, b.sshConfig())
+}
+
+// writeSSHConfig writes what lets ssh in to the hosts by their names.
+func writeSSHConfig(l *lab.Lab, path string) error {
 	var config strings.Builder
 	for _, h := range l.Hosts {
 		fmt.Fprintf(&config, "Host %s\n  HostName %s\n", h.Name, h.Address)
 	}
 	fmt.Fprintf(&config, "Host *\n  User vagrant\n  BatchMode yes\n  IdentitiesOnly yes\n  IdentityFile %s\n  UserKnownHostsFile %s\n", l.Key(), l.KnownHosts())
-	return b, os.WriteFile(b.sshConfig(), []byte(config.String()), 0o600)
+	return os.WriteFile(path, []byte(config.String()), 0o600)
 }
 
 func (b *byHand) sshConfig() string { return filepath.Join(b.dir, "ssh_config") }
@@ -130,19 +135,8 @@ type step struct {
 // run times the script and its steps, and proves that three masters came of it.
 func (b *byHand) run(ctx context.Context, log io.Writer) ([]step, error) {
 	masters := named(b.lab, "control-plane")
-	cmd := exec.CommandContext(ctx, "bash", append([]string{"-c", byHandScript, "byhand.sh", b.sshConfig()}, masters...)...)
-	log = &stamped{to: log}
-	cmd.Stderr = log
-	cmd.WaitDelay = time.Second
-	out, err := cmd.StdoutPipe()
+	steps, err := runScript(ctx, log, byHandScript, append([]string{"byhand.sh", b.sshConfig()}, masters...)...)
 	if err != nil {
-		return nil, err
-	}
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	steps, err := readSteps(io.TeeReader(out, log), time.Now)
-	if err := errors.Join(err, cmd.Wait()); err != nil {
 		return nil, fmt.Errorf("kubeadm by hand: %w", err)
 	}
 	nodes, err := b.lab.Exec(ctx, masters[0], "kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf",
@@ -154,6 +148,24 @@ func (b *byHand) run(ctx context.Context, log io.Writer) ([]step, error) {
 		return nil, fmt.Errorf("kubeadm by hand: %d masters came of it, %d were wanted", n, len(masters))
 	}
 	return steps, nil
+}
+
+// runScript runs a script with its name and arguments, copies what it prints to
+// log and times its steps.
+func runScript(ctx context.Context, log io.Writer, script string, args ...string) ([]step, error) {
+	cmd := exec.CommandContext(ctx, "bash", append([]string{"-c", script}, args...)...)
+	log = &stamped{to: log}
+	cmd.Stderr = log
+	cmd.WaitDelay = time.Second
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	steps, err := readSteps(io.TeeReader(out, log), time.Now)
+	return steps, errors.Join(err, cmd.Wait())
 }
 
 // stamped puts the time before each line, as ha-install's own events have it.

@@ -20,6 +20,8 @@ import (
 const (
 	writesASecond = 20
 	requestLimit  = time.Second
+	// patientLimit is for the operator's machine, which is all hosts here.
+	patientLimit = 3 * time.Second
 	// steadySeconds is how long writes have to come through, second by second,
 	// until a failover counts as over.
 	steadySeconds = 10
@@ -43,6 +45,30 @@ func startClients(ctx context.Context, endpoint *rest.Config, certificate []byte
 	}
 	cs := clients{fresh: fresh}
 	if err := cs.connect(ctx, endpoint, certificate); err != nil {
+		cs.abandon()
+		return clients{}, err
+	}
+	return cs, nil
+}
+
+// startPatient starts both as ordinary users of a cluster in which nothing is
+// meant to fail: a request has time, and a client that keeps its connection does
+// what a server's Retry-After says, as client-go does by itself.
+func startPatient(ctx context.Context, endpoint *rest.Config) (clients, error) {
+	var cs clients
+	for _, kind := range []probe.Kind{probe.NewConnection, probe.LongLived} {
+		p, err := probe.Start(ctx, probe.Config{REST: endpoint, Rate: writesASecond, Timeout: patientLimit, Kind: kind, Patient: kind == probe.LongLived})
+		if err != nil {
+			cs.abandon()
+			return clients{}, err
+		}
+		if kind == probe.NewConnection {
+			cs.fresh = p
+		} else {
+			cs.lasting = p
+		}
+	}
+	if err := cs.awaitSteady(ctx, 2); err != nil {
 		cs.abandon()
 		return clients{}, err
 	}
@@ -148,21 +174,22 @@ func steady(ctx context.Context, p *probe.Probe, seconds int) error {
 	return nil
 }
 
-// stop reads back what was written and reports.
+// stop reads back what was written, takes it away, and reports.
 func (cs clients) stop(ctx context.Context) (fresh, lasting probe.Report, err error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
-	if fresh, err = cs.fresh.Stop(ctx); err != nil {
-		return fresh, lasting, err
-	}
-	lasting, err = cs.lasting.Stop(ctx)
+	var both errgroup.Group
+	both.Go(func() (err error) { fresh, err = cs.fresh.Stop(ctx); return err })
+	both.Go(func() (err error) { lasting, err = cs.lasting.Stop(ctx); return err })
+	err = both.Wait()
 	return fresh, lasting, err
 }
 
 // abandon ends what was not stopped.
 func (cs clients) abandon() {
-	cs.fresh.Abandon()
-	if cs.lasting != nil {
-		cs.lasting.Abandon()
+	for _, p := range []*probe.Probe{cs.fresh, cs.lasting} {
+		if p != nil {
+			p.Abandon()
+		}
 	}
 }

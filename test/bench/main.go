@@ -1,6 +1,7 @@
 // Command bench measures `ha-install apply` in the lab, side by side with
 // kubeadm's documented commands by hand, and what clients of either cluster see
-// when the plug of the master that leads etcd is pulled. It prints Markdown tables.
+// when the plug of the master that leads etcd is pulled; then `ha-install upgrade`
+// in the same way. It prints Markdown tables.
 // Absolute figures say little about other machines; the ratio within one run
 // does. What both sides printed is kept in .lab/bench.
 package main
@@ -25,16 +26,27 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	rounds := flag.Int("rounds", 3, "how often each side makes the cluster")
+	rides := flag.Int("upgrades", 1, "how often each side upgrades one; a round takes a quarter of an hour")
+	only := flag.String("only", "", "clusters or upgrades: leave the other part out")
 	quick := flag.Bool("quick", false, "one round of everything: a look, not a measurement")
 	flag.Parse()
 	if *quick {
-		*rounds = 1
+		*rounds, *rides = 1, 1
 	}
-	if *rounds < 1 || flag.NArg() > 0 {
+	switch *only {
+	case "":
+	case "clusters":
+		*rides = 0
+	case "upgrades":
+		*rounds = 0
+	default:
+		*rounds = -1
+	}
+	if *rounds < 0 || *rides < 0 || flag.NArg() > 0 {
 		flag.Usage()
 		os.Exit(64)
 	}
-	if err := measure(ctx, *rounds); err != nil {
+	if err := measure(ctx, *rounds, *rides); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -48,7 +60,9 @@ type bench struct {
 	result result
 }
 
-func measure(ctx context.Context, rounds int) error {
+// measure makes the cluster so many times on each side, and upgrades it so many
+// times; none leaves that part out.
+func measure(ctx context.Context, rounds, rides int) error {
 	l, err := lab.Open()
 	if err != nil {
 		return err
@@ -61,17 +75,27 @@ func measure(ctx context.Context, rounds int) error {
 	if err := os.MkdirAll(b.dir, 0o700); err != nil {
 		return err
 	}
+	if rounds > 0 {
+		if err := b.clusters(ctx, rounds); err != nil {
+			return err
+		}
+	}
+	if err := b.upgrades(ctx, rides); err != nil {
+		return err
+	}
+	b.result.markdown(os.Stdout)
+	return b.result.lost()
+}
+
+// clusters compares the ways to make one.
+func (b *bench) clusters(ctx context.Context, rounds int) error {
 	if err := b.fromBare(ctx); err != nil {
 		return err
 	}
 	if err := b.again(ctx, rounds); err != nil {
 		return err
 	}
-	if err := b.pairs(ctx, rounds); err != nil {
-		return err
-	}
-	b.result.markdown(os.Stdout)
-	return b.result.lost()
+	return b.pairs(ctx, rounds)
 }
 
 // program is the one that `make build` made, or the one that HA_INSTALL_BIN names.
@@ -84,16 +108,7 @@ func program(l *lab.Lab) string {
 
 // fromBare times the whole way.
 func (b *bench) fromBare(ctx context.Context) error {
-	say("the hosts are made bare")
-	hosts, err := b.lab.Select()
-	if err != nil {
-		return err
-	}
-	var names []string
-	for _, h := range hosts {
-		names = append(names, h.Name)
-	}
-	if err := b.lab.Recreate(ctx, names...); err != nil {
+	if _, err := b.bare(ctx); err != nil {
 		return err
 	}
 	busy, err := settle(ctx)
@@ -106,6 +121,20 @@ func (b *bench) fromBare(ctx context.Context) error {
 	}
 	say("apply from bare hosts: %s (machine %.0f %% busy before)", seconds(b.result.bare.took), 100*busy)
 	return nil
+}
+
+// bare makes all hosts but the spares bare, and names them.
+func (b *bench) bare(ctx context.Context) ([]string, error) {
+	say("the hosts are made bare")
+	hosts, err := b.lab.Select()
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, h := range hosts {
+		names = append(names, h.Name)
+	}
+	return names, b.lab.Recreate(ctx, names...)
 }
 
 // again times runs that find nothing to do.

@@ -38,12 +38,23 @@ type result struct {
 	masters []string
 	again   []time.Duration
 	pairs   []pair
+	rides   []rides
 	memory  int64 // bytes, the most of all runs
 }
 
 // markdown writes the tables for the README.
 func (r result) markdown(w io.Writer) {
 	fmt.Fprintf(w, "Measured on %s: %s; lab of two balancers, three masters and a worker, Kubernetes %s.\n\n", r.at.Format(time.DateOnly), r.machine, r.version)
+	if len(r.pairs) > 0 {
+		r.clusters(w)
+	}
+	if len(r.rides) > 0 {
+		r.upgrades(w)
+	}
+}
+
+// clusters are the tables on making a cluster and on its first failover.
+func (r result) clusters(w io.Writer) {
 	var hand, apply, with, ratios []float64
 	for _, p := range r.pairs {
 		hand = append(hand, p.byHand().Seconds())
@@ -158,6 +169,13 @@ func (r result) lost() error {
 		for side, way := range []string{"by hand", "by apply"} {
 			if n := p.off[side].lost(); n > 0 {
 				return fmt.Errorf("round %d: the cluster made %s lost %d acknowledged writes when %s was unplugged", i+1, way, n, p.off[side].master)
+			}
+		}
+	}
+	for i, u := range r.rides {
+		for side, ride := range []ride{u.hand, u.ours} {
+			if n := ride.lost(); n > 0 {
+				return fmt.Errorf("round %d: %d acknowledged writes were lost in the upgrade %s", i+1, n, []string{"by hand", "by upgrade"}[side])
 			}
 		}
 	}

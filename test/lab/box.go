@@ -69,7 +69,7 @@ func (l *Lab) buildBox(ctx context.Context, b box, codename string, sources []st
 		return err
 	}
 	env := []string{"LC_ALL=C.UTF-8"}
-	if _, err := run(ctx, env, "mmdebstrap", "--variant=minbase", "--mode=root", "--format=directory", "--quiet",
+	if _, err := run(ctx, env, nil, "mmdebstrap", "--variant=minbase", "--mode=root", "--format=directory", "--quiet",
 		"--include="+strings.Join(list, ","), codename, b.rootfs(), sourcesFile); err != nil {
 		return err
 	}

@@ -39,11 +39,11 @@ func Deps(ctx context.Context, log io.Writer) error {
 	}
 	fmt.Fprintf(log, "lab: installing %v\n", missing)
 	env := []string{"DEBIAN_FRONTEND=noninteractive"}
-	if _, err := run(ctx, env, "apt-get", "update", "--quiet"); err != nil {
+	if _, err := run(ctx, env, nil, "apt-get", "update", "--quiet"); err != nil {
 		return fmt.Errorf("lab: refresh the package lists: %w", err)
 	}
 	install := append([]string{"apt-get", "install", "--yes", "--quiet", "--no-install-recommends"}, missing...)
-	if _, err := run(ctx, env, install...); err != nil {
+	if _, err := run(ctx, env, nil, install...); err != nil {
 		return fmt.Errorf("lab: install %v: %w", missing, err)
 	}
 	return nil

@@ -18,8 +18,12 @@ type InventoryOptions struct {
 	Version string   // default DefaultVersion
 }
 
-// DefaultVersion is the Kubernetes release that the lab's inventory asks for.
-const DefaultVersion = "v1.36.3"
+const (
+	// DefaultVersion is the Kubernetes release that the lab's inventory asks for.
+	DefaultVersion = "v1.36.3"
+	// OlderVersion is the release, one minor before it, that upgrades start from.
+	OlderVersion = "v1.35.4"
+)
 
 // WriteInventory writes an inventory of the lab's hosts to path.
 func (l *Lab) WriteInventory(path string, opts InventoryOptions) error {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -25,12 +26,13 @@ func (e *RunError) Error() string {
 // Run runs a command on the machine itself and returns its standard output.
 // A non-zero exit is a *RunError.
 func Run(ctx context.Context, argv ...string) ([]byte, error) {
-	return run(ctx, nil, argv...)
+	return run(ctx, nil, nil, argv...)
 }
 
-func run(ctx context.Context, env []string, argv ...string) ([]byte, error) {
+func run(ctx context.Context, env []string, stdin io.Reader, argv ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Env = append(os.Environ(), env...)
+	cmd.Stdin = stdin
 	// A killed lxc-attach may leave a child that holds the pipes open.
 	cmd.WaitDelay = time.Second
 	var stdout, stderr bytes.Buffer
@@ -57,6 +59,16 @@ func lastLines(s string, n int) string {
 // Exec runs a command as root inside a host, past the network and sshd, and
 // returns its standard output. A non-zero exit is a *RunError.
 func (l *Lab) Exec(ctx context.Context, host string, argv ...string) ([]byte, error) {
+	return l.attach(ctx, host, nil, argv...)
+}
+
+// Send writes what it reads to a file inside a host, the way Exec goes.
+func (l *Lab) Send(ctx context.Context, host, path string, content io.Reader) error {
+	_, err := l.attach(ctx, host, content, "sh", "-c", `mkdir -p "$(dirname "$1")" && cat >"$1"`, "sh", path)
+	return err
+}
+
+func (l *Lab) attach(ctx context.Context, host string, stdin io.Reader, argv ...string) ([]byte, error) {
 	h, err := l.Host(host)
 	if err != nil {
 		return nil, err
@@ -66,7 +78,7 @@ func (l *Lab) Exec(ctx context.Context, host string, argv ...string) ([]byte, er
 		"--set-var", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 		"--set-var", "HOME=/root", "--",
 	}
-	out, err := Run(ctx, append(attach, argv...)...)
+	out, err := run(ctx, nil, stdin, append(attach, argv...)...)
 	if err != nil {
 		return out, fmt.Errorf("%s: %w", host, err)
 	}

@@ -21,7 +21,7 @@ func (l *Lab) vagrant(ctx context.Context, b box, args ...string) ([]byte, error
 		"HA_INSTALL_LAB_DIR=" + l.Dir,
 		"HA_INSTALL_LAB_BOX=" + b.name,
 	}
-	return run(ctx, env, append([]string{"vagrant"}, args...)...)
+	return run(ctx, env, nil, append([]string{"vagrant"}, args...)...)
 }
 
 func (l *Lab) vagrantHome() string { return filepath.Join(l.Cache, "lab", "vagrant") }
