@@ -104,6 +104,9 @@ func TestCluster(t *testing.T) {
 		{"reset hosts are as simulated", resetHosts, false},
 		{"trial", trial, true},
 		{"fault 3: installer killed along the way", fault3, false},
+		{"upgrade", upgradeUnnoticed, false},
+		{"upgrade through faults", upgradeThroughFaults, true},
+		{"upgrade killed everywhere", upgradeKilled, true},
 		{"variants", variants, true},
 		{"balancer on the masters", balancerOnMasters, true},
 		{"external balancer", externalBalancer, true},
@@ -155,8 +158,14 @@ func (d document) network() map[string]any { return d.spec()["network"].(map[str
 // returns its path.
 func writeInventory(t *testing.T, hosts []string, edit func(document)) string {
 	t.Helper()
+	return writeInventoryOf(t, lab.DefaultVersion, hosts, edit)
+}
+
+// writeInventoryOf does so for a release of Kubernetes and its bundle.
+func writeInventoryOf(t *testing.T, version string, hosts []string, edit func(document)) string {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "inventory.yaml")
-	if err := theLab.WriteInventory(path, lab.InventoryOptions{Hosts: hosts}); err != nil {
+	if err := theLab.WriteInventory(path, lab.InventoryOptions{Hosts: hosts, Version: version}); err != nil {
 		t.Fatal(err)
 	}
 	if edit == nil {

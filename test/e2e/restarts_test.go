@@ -42,6 +42,24 @@ func asTheyAre(c *probe.Config) {
 	c.Timeout = 3 * time.Second
 }
 
+// unnoticed wants the probes to have seen nothing; else it shows what the
+// balancers thought of the masters.
+func (ps probes) unnoticed(t *testing.T, what string) {
+	t.Helper()
+	ps.await(t, 40, time.Minute)
+	failures := 0
+	for _, report := range ps.stop(t, what) {
+		failures += len(report.Failures)
+	}
+	if failures == 0 {
+		return
+	}
+	t.Errorf("%s: %d requests failed, want none", what, failures)
+	for _, host := range []string{"lb-1", "lb-2"} {
+		t.Logf("%s:\n%s", host, shell(t, host, `journalctl --unit haproxy.service --since -15min --quiet --no-pager | grep -E ' is (UP|DOWN)|NOLB' | tail -n 40`))
+	}
+}
+
 func plannedRestart(t *testing.T, path, kubeconfig, host string) {
 	soften(t, host)
 	awaitSoft(t, path, host)
@@ -52,12 +70,7 @@ func plannedRestart(t *testing.T, path, kubeconfig, host string) {
 	ps := startProbes(t, kubeconfig, asTheyAre)
 	r := ha(t, "apply", "-o", "json", path)
 	r.want(t, 0)
-	ps.await(t, 40, time.Minute)
-	for _, report := range ps.stop(t, what) {
-		if n := len(report.Failures); n > 0 {
-			t.Errorf("%s: %d requests failed, want none", what, n)
-		}
-	}
+	ps.unnoticed(t, what)
 	for _, span := range spansOf(t, r) {
 		if span.host == host && (span.phase == "harden-etcd" || span.phase == "readmit") {
 			t.Logf("%s: %s took %s", what, span.phase, span.took().Round(100*time.Millisecond))

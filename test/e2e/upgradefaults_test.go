@@ -1,0 +1,205 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ha-install/ha-install/test/lab"
+)
+
+// upgradeThroughFaults upgrades a cluster through one trouble after the other:
+// each stops the run with the cluster in a supported state, and the next run goes
+// on from what it finds, until one comes through. Clients that write see none of
+// it, but for the death of an etcd.
+func upgradeThroughFaults(t *testing.T) {
+	before, after := older(t)
+	kubeconfig := kubeconfigOf(t, before)
+	images, ids := imagesOf(t, lab.DefaultVersion), memberIDs(t, masters)
+	ps := startProbes(t, kubeconfig, asTheyAre)
+	for _, trouble := range []struct {
+		name string
+		run  func(t *testing.T, after string)
+	}{
+		{"an operator's edit of kubeadm-config", editedConfig},
+		{"fault 4: etcd of another master is down", etcdDownElsewhere},
+		{"fault 27: the second master's API server does not start", brokenImage},
+		{"fault 26: an image is gone from the last master", imageGone},
+	} {
+		t.Run(trouble.name, func(t *testing.T) { trouble.run(t, after) })
+		if t.Failed() {
+			t.FailNow()
+		}
+	}
+	awaitFaultless(t, after, 2*time.Minute)
+	wantRelease(t, lab.DefaultVersion, masters, "w-1")
+	wantColumn(t, masters[0], images)
+	wantMembers(t, masters)
+	wantExisting(t, masters)
+	if now := memberIDs(t, masters); now != ids {
+		t.Errorf("members before:\n%s\nafter:\n%s", ids, now)
+	}
+	ps.await(t, 40, time.Minute)
+	ps.stop(t, "an upgrade through faults")
+	nothingLeft(t, after)
+}
+
+// editedConfig changes what kubeadm remembers behind the installer's back.
+func editedConfig(t *testing.T, after string) {
+	const was, is = `value: "100"`, `value: "200"` // of audit-log-maxsize
+	edit := func(from, to string) {
+		kubectlShell(t, `$k -n kube-system get configmap kubeadm-config -o yaml | sed 's|`+from+`|`+to+`|' | $k replace -f -`)
+	}
+	edit(was, is)
+	defer edit(is, was)
+	unchanged(t, "an upgrade of a cluster whose configuration was edited", func() {
+		r := ha(t, "upgrade", "--yes", after)
+		if r.code == 0 {
+			t.Errorf("it was upgraded\n%s", r.tail())
+		}
+		for _, text := range []string{"kubeadm-config", "-" + is, "+" + was} {
+			if said := strings.ReplaceAll(r.stdout+r.stderr, " ", ""); !strings.Contains(said, strings.ReplaceAll(text, " ", "")) {
+				t.Errorf("it does not say %q\n%s", text, r.tail())
+			}
+		}
+	})
+	wantKubelets(t, lab.OlderVersion, append(slices.Clone(masters), "w-1")...)
+}
+
+// kubectlShell runs a script on a master in which $k is kubectl.
+func kubectlShell(t *testing.T, script string) string {
+	t.Helper()
+	return shell(t, "cp-1", "k='kubectl --kubeconfig /etc/kubernetes/admin.conf'; "+script)
+}
+
+// hook writes a program that does something on this machine before the n-th host
+// is touched, whose name is in $1, and returns its path and that of a file with
+// the names of all hosts that it was called for, one a line.
+func hook(t *testing.T, n int, does string) (program, called string) {
+	t.Helper()
+	dir := t.TempDir()
+	program, called = filepath.Join(dir, "hook"), filepath.Join(dir, "called")
+	script := "#!/bin/sh\nset -eu\necho \"$1\" >>" + called + "\n[ $(wc -l <" + called + ") = " + string(rune('0'+n)) + " ] || exit 0\n" + does + "\n"
+	if err := os.WriteFile(program, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return program, called
+}
+
+// inHost is a shell's command that runs one inside the host whose name is in a variable.
+func inHost(variable, command string) string {
+	return `lxc-attach --name "ha-lab-$` + variable + `" --clear-env --set-var PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin -- ` + command
+}
+
+// namesIn reads the file of a hook.
+func namesIn(t *testing.T, called string) []string {
+	t.Helper()
+	return strings.Fields(readFile(t, called))
+}
+
+const heldManifest = "/root/etcd.yaml.held"
+
+// etcdDownElsewhere takes the etcd of a master that is not the first to go, just
+// before the first goes.
+func etcdDownElsewhere(t *testing.T, after string) {
+	s, _ := statusOf(t, after)
+	down := s.Quorum.Leader // it is the last to go
+	program, _ := hook(t, 1, "other="+down+"\n"+inHost("other", "mv /etc/kubernetes/manifests/etcd.yaml "+heldManifest)+"\n"+
+		inHost("other", "pkill -KILL -x etcd"))
+	r := ha(t, "upgrade", "--yes", "--before-host", program, after)
+	shell(t, down, "mv "+heldManifest+" /etc/kubernetes/manifests/etcd.yaml")
+	if r.code == 0 || !strings.Contains(r.stdout+r.stderr, "voters 3, quorum 2, healthy 2, can lose 0") {
+		t.Errorf("exit %d, without the numbers\n%s", r.code, r.tail())
+	}
+	t.Logf("refused after %s: exit %d", r.took.Round(100*time.Millisecond), r.code)
+	for _, node := range append(slices.Clone(masters), "w-1") {
+		if v := versionOf(t, node); v != lab.OlderVersion {
+			t.Errorf("%s has %s; want it untouched", node, v)
+		}
+	}
+	awaitFaultless(t, after, 3*time.Minute)
+}
+
+// brokenImage puts an image that has no API server in it under the name of the
+// new one on the second master, after all images have been checked.
+func brokenImage(t *testing.T, after string) {
+	image := imagesOf(t, lab.DefaultVersion)["kube-apiserver"]
+	program, called := hook(t, 2, "host=$1\n"+inHost("host", "ctr -n k8s.io images tag --force ha-install.test/echo:1 "+image))
+	r := ha(t, "upgrade", "--yes", "--before-host", program, after)
+	if r.code == 0 {
+		t.Fatalf("it came through with an image that does not start\n%s", r.tail())
+	}
+	names := namesIn(t, called)
+	if len(names) != 2 {
+		t.Fatalf("it went on to %v after the second master's API server did not start", names)
+	}
+	t.Logf("stopped after %s: exit %d", r.took.Round(100*time.Millisecond), r.code)
+	third := slices.DeleteFunc(slices.Clone(masters), func(m string) bool { return slices.Contains(names, m) })[0]
+	if !strings.Contains(r.stdout+r.stderr, names[1]) || !strings.Contains(r.stdout+r.stderr, "apiserver") {
+		t.Errorf("it does not say whose API server does not start\n%s", r.tail())
+	}
+	if v := versionOf(t, names[0]); v != lab.DefaultVersion {
+		t.Errorf("%s, the first, has %s; want it upgraded", names[0], v)
+	}
+	if v := versionOf(t, third); v != lab.OlderVersion {
+		t.Errorf("%s, the third, has %s; want it untouched", third, v)
+	}
+	wantColumn(t, third, imagesOf(t, lab.OlderVersion))
+	shell(t, names[1], "ctr -n k8s.io images rm --sync "+image)
+}
+
+// stuckManifest is a workload whose budget allows no disruption, on the worker.
+const stuckManifest = `apiVersion: apps/v1
+kind: Deployment
+metadata: {name: stuck, namespace: default}
+spec:
+  replicas: 1
+  selector: {matchLabels: {app: stuck}}
+  template:
+    metadata: {labels: {app: stuck}}
+    spec:
+      nodeSelector: {kubernetes.io/hostname: w-1}
+      containers: [{name: echo, image: "ha-install.test/echo:1"}]
+---
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata: {name: stuck-budget, namespace: default}
+spec: {minAvailable: 1, selector: {matchLabels: {app: stuck}}}
+`
+
+// imageGone removes an image of the new release from a master that has not been
+// upgraded yet; the run then comes to the worker, whose drain a budget blocks.
+func imageGone(t *testing.T, after string) {
+	var last string
+	for _, m := range masters {
+		if versionOf(t, m) == lab.OlderVersion {
+			last = m
+		}
+	}
+	if last == "" {
+		t.Fatal("all masters are upgraded already")
+	}
+	shell(t, last, "ctr -n k8s.io images rm --sync "+imagesOf(t, lab.DefaultVersion)["etcd"])
+	applyManifest(t, "stuck", stuckManifest)
+	kubectl(t, "rollout", "status", "deployment/stuck", "--timeout=50s")
+	r := ha(t, "upgrade", "--yes", "--drain-timeout", "10s", after)
+	if r.code == 0 {
+		t.Errorf("the worker was drained against a budget\n%s", r.tail())
+	}
+	for _, text := range []string{"w-1", "default/stuck-", "stuck-budget"} {
+		if !strings.Contains(r.stdout+r.stderr, text) {
+			t.Errorf("it does not say %q\n%s", text, r.tail())
+		}
+	}
+	t.Logf("stopped at a blocked drain after %s: exit %d", r.took.Round(100*time.Millisecond), r.code)
+	kubectl(t, "wait", "--for=condition=Available", "deployment/stuck", "--timeout=10s")
+	deleteManifest(t, "stuck")
+	r = ha(t, "upgrade", "--yes", after)
+	r.want(t, 0)
+	t.Logf("the next run came through in %s", r.took.Round(100*time.Millisecond))
+}
