@@ -65,6 +65,7 @@ e2e: build lab-up ## The suite on real hosts, and the report's page in a browser
 	@./test/suite.sh -timeout 50m ./test/e2e ./test/fault ./test/browser
 
 e2e-long: build lab-up ## The suite, and the parts that are too long for each change
+	go run ./test/software -k8s v1.36.1
 	@./test/deps.sh browser
 	@./test/suite.sh -timeout 120m ./test/e2e -long
 

@@ -107,6 +107,7 @@ func TestCluster(t *testing.T) {
 		{"upgrade", upgradeUnnoticed, false},
 		{"upgrade through faults", upgradeThroughFaults, true},
 		{"upgrade killed everywhere", upgradeKilled, true},
+		{"upgrade by a patch", upgradeByAPatch, true},
 		{"variants", variants, true},
 		{"balancer on the masters", balancerOnMasters, true},
 		{"external balancer", externalBalancer, true},
