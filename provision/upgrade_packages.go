@@ -59,7 +59,10 @@ func (u *upgrade) packages(ih inventory.Host) phase.Phase {
 		Name: "packages", Host: ih.Name,
 		Done: func(ctx context.Context) (bool, error) {
 			older, err := u.olderPackages(ctx, ih)
-			return err == nil && len(older) == 0, err
+			if err != nil || len(older) > 0 || !u.Cluster.Balances(ih) {
+				return err == nil && len(older) == 0, err
+			}
+			return u.balancerRuns(ctx, ih) // a run that broke off may have left it silent
 		},
 		Do: func(ctx context.Context) error {
 			older, err := u.olderPackages(ctx, ih)
@@ -74,11 +77,13 @@ func (u *upgrade) packages(ih inventory.Host) phase.Phase {
 			if !u.Cluster.Balances(ih) {
 				return u.installPackages(ctx, h, older)
 			}
-			if err := runAll(ctx, h, []string{"systemctl", "stop", "keepalived.service"}); err != nil {
-				return err
-			}
-			if err := u.installPackages(ctx, h, older); err != nil {
-				return err
+			if len(older) > 0 {
+				if err := runAll(ctx, h, []string{"systemctl", "stop", "keepalived.service"}); err != nil {
+					return err
+				}
+				if err := u.installPackages(ctx, h, older); err != nil {
+					return err
+				}
 			}
 			return runAll(ctx, h, []string{"systemctl", "start", "haproxy.service", "keepalived.service"})
 		},
@@ -88,8 +93,12 @@ func (u *upgrade) packages(ih inventory.Host) phase.Phase {
 			for _, item := range older {
 				changes = append(changes, phase.Change{Kind: changePackage, Name: item.Package.Name, Text: item.Package.Version, Bytes: item.Size})
 			}
-			if len(older) > 0 && u.Cluster.Balances(ih) {
+			switch {
+			case !u.Cluster.Balances(ih):
+			case len(older) > 0:
 				changes = append(changes, phase.Change{Kind: changeRestart, Name: "haproxy, keepalived", Text: "when another balancer holds " + u.Cluster.Spec.LoadBalancer.VIP})
+			default:
+				changes = append(changes, phase.Change{Kind: changeStart, Name: "haproxy, keepalived"})
 			}
 			return changes, err
 		},
@@ -107,6 +116,20 @@ func (u *upgrade) packages(ih inventory.Host) phase.Phase {
 		p.GateTimeout = restartGate
 	}
 	return p
+}
+
+// balancerRuns says whether a balancer's daemons run.
+func (u *upgrade) balancerRuns(ctx context.Context, ih inventory.Host) (bool, error) {
+	h, err := u.host(ih.Name)
+	if err != nil {
+		return false, err
+	}
+	for _, unit := range balancerUnits {
+		if up, err := active(ctx, h, unit.name); !up || err != nil {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // othersBalance wants another balancer that can take the VIP.
