@@ -28,7 +28,8 @@ master keeps a copy of its /etc/kubernetes.
 Each master leaves the balancers and hands etcd's leadership on, its clients are
 sent to the others, and everything that it runs is exchanged at once; the next
 one has its turn when quorum, versions and health are proven and it is back
-behind the balancers. Where the minor version changes its Node is drained first.
+behind the balancers. Where the minor version changes its Node is drained first;
+what pods keep in emptyDir volumes is deleted with them, as in every drain.
 What leads etcd goes last.
 
 Any failure stops before the next host. The same command goes on from there.`

@@ -162,7 +162,7 @@ func (e *MovedError) Error() string {
 		shown = append(slices.Clone(shown[:movedShown]), fmt.Sprintf("and %d more", len(e.Differ)-movedShown))
 	}
 	return "the plan does not hold any more; nothing was changed\nwhy: " + strings.Join(shown, "\n     ") +
-		"\nrun: ha-install plan, and apply what it says now"
+		"\nrun: look at what would be done now, and agree to that: the same command shows it on a terminal, as does ha-install plan or ha-install upgrade --plan"
 }
 
 // Moved is a *MovedError when now is another plan than p, nil when it is the same.

@@ -92,8 +92,14 @@ func (u *upgrade) mayStep() error {
 	kubelets, members := map[string]release.Version{}, map[string]string{}
 	for _, ih := range u.Cluster.Nodes() {
 		seen := u.nodes[ih.Name]
-		if kubelets[ih.Name], err = release.Parse(seen.kubelet); err != nil {
+		is, err := release.Parse(seen.kubelet)
+		if err != nil {
 			return onHost(ih.Name, err)
+		}
+		// A master whose kubelet is new beside old manifests is one that an upgrade
+		// broke off at: its kubelet asks its own API server, which comes next.
+		if seen.manifests == nil || is != to {
+			kubelets[ih.Name] = is
 		}
 		for component, tag := range seen.manifests {
 			if component == "etcd" {

@@ -76,7 +76,6 @@ const stepUpgrade = "column-upgrade"
 // master exchanges the whole column of a master and its kubelet: certificates,
 // manifests, binaries. The other masters carry quorum and clients meanwhile.
 func (u *upgrade) master(ih inventory.Host) phase.Phase {
-	to := u.Cluster.Spec.Kubernetes.Version
 	return phase.Phase{
 		Name: "upgrade", Host: ih.Name,
 		Done: func(ctx context.Context) (bool, error) {
@@ -96,7 +95,7 @@ func (u *upgrade) master(ih inventory.Host) phase.Phase {
 			return u.exchange(ctx, ih)
 		},
 		Undo:        func(ctx context.Context) error { return u.comeBack(ctx, ih) },
-		Gate:        []phase.Check{u.etcdRuns(ih, stateFlag+stateExists), u.quorum("upgrade " + ih.Name), u.columnRuns(ih), u.runs(ih, to), u.ledNow()},
+		Gate:        u.whole(ih),
 		GateTimeout: restartGate,
 		After:       []string{"stage"},
 		Explain:     func(ctx context.Context) ([]phase.Change, error) { return u.explainMaster(ctx, ih) },
@@ -108,6 +107,18 @@ func (u *upgrade) master(ih inventory.Host) phase.Phase {
 			return phase.ToChange, changes, err
 		},
 	}
+}
+
+// whole is what has to hold of a master before the next one is touched. What
+// balances outside is asked, too: it may take longer than ours to come back.
+func (u *upgrade) whole(ih inventory.Host) []phase.Check {
+	to := u.Cluster.Spec.Kubernetes.Version
+	gate := []phase.Check{u.etcdRuns(ih, stateFlag+stateExists), u.quorum("upgrade " + ih.Name), u.columnRuns(ih), u.runs(ih, to), u.ledNow(),
+		u.kubeletIs(ih, to), u.nodeReady(ih)}
+	if u.external() {
+		gate = append(gate, u.balancerFit())
+	}
+	return gate
 }
 
 // hasArrived says that nothing of a node is left to exchange.

@@ -104,7 +104,9 @@ func (u *upgrade) packages(ih inventory.Host) phase.Phase {
 		},
 	}
 	if u.Cluster.Balances(ih) {
-		p.Needs = []phase.Check{u.othersBalance(ih)}
+		if len(u.Cluster.Balancers()) > 1 {
+			p.Needs = []phase.Check{u.othersBalance(ih)}
+		}
 		p.Undo = func(ctx context.Context) error {
 			h, err := u.host(ih.Name)
 			if err != nil {

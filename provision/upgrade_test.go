@@ -332,3 +332,24 @@ func TestPlanOfAnUpgradeIsWhatItDoes(t *testing.T) {
 		})
 	}
 }
+
+// TestUpgradeGoesOnWhereOnlyAKubeletIsNew: a master lost its power between its
+// binaries and its manifests.
+func TestUpgradeGoesOnWhereOnlyAKubeletIsNew(t *testing.T) {
+	t.Parallel()
+	c, dirs := testCluster(t), baseDirs(t)
+	start := finished(t, ofOlder(c), c, dirs[0])
+	bubble(t, func(t *testing.T) {
+		w := start.World(t, c)
+		w.Slow = true
+		n := w.API.Get("nodes", "", "cp-3")
+		n["status"].(map[string]any)["nodeInfo"].(map[string]any)["kubeletVersion"] = wantedVersion
+		w.API.Set("nodes", "", "cp-3", n)
+		if _, err := upgradeAll(t.Context(), w, withoutCA(c), dirs[0], nil); err != nil {
+			t.Fatal(err)
+		}
+		if bad := append(w.Broken(), notUpgraded(w, c)...); len(bad) > 0 {
+			t.Errorf("%q", bad)
+		}
+	})
+}

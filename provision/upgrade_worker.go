@@ -39,7 +39,7 @@ func (u *upgrade) drain(ih inventory.Host) phase.Phase {
 			return err
 		},
 		Explain: func(context.Context) ([]phase.Change, error) {
-			return []phase.Change{{Kind: changeObject, Name: "Node " + ih.Name, Text: "takes no new pods; its pods are asked to leave, as their disruption budgets allow"}}, nil
+			return []phase.Change{{Kind: changeObject, Name: "Node " + ih.Name, Text: "takes no new pods; its pods are asked to leave, as their disruption budgets allow; what they keep in emptyDir volumes goes with them"}}, nil
 		},
 	}
 }
@@ -100,7 +100,7 @@ for f in "$1"/usr/local/bin/kubeadm "$1"/usr/bin/kubeadm; do
 done
 "$kubeadm" upgrade node --ignore-preflight-errors "$3"
 rm -rf -- /etc/kubernetes/tmp/kubeadm-kubelet-config*
-rmdir --ignore-fail-on-non-empty -- /etc/kubernetes/tmp
+rmdir --ignore-fail-on-non-empty -- /etc/kubernetes/tmp || true
 waiting() { if [ -d "$1" ]; then (cd "$1" && find . -type f); fi; }
 waiting "$@" | while read -r f; do cp -p -- "$1/$f" "/$f.ha-install"; done
 trap 'systemctl start kubelet.service' EXIT
