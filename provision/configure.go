@@ -230,8 +230,10 @@ func runAll(ctx context.Context, h host.Host, commands ...[]string) error {
 	return nil
 }
 
-// active says whether systemd has the unit running.
+// active says whether systemd has the unit running. One that reads its
+// configuration anew just now runs, too.
 func active(ctx context.Context, h host.Reader, unit string) (bool, error) {
 	out, err := h.Query(ctx, "systemctl", "show", "--property", "ActiveState", "--value", unit)
-	return strings.TrimSpace(string(out)) == "active", err
+	state := strings.TrimSpace(string(out))
+	return state == "active" || state == "reloading", err
 }
