@@ -117,7 +117,9 @@ func (a *apply) finishColumn(ctx context.Context, ih inventory.Host) error {
 	return a.columnStep(ctx, ih, stepFinish, finishScript, templates.Init{EtcdExisting: true})
 }
 
-func (a *apply) columnStep(ctx context.Context, ih inventory.Host, step, script string, o templates.Init) error {
+// columnStep runs a script on a master with the documents for kubeadm init as its
+// first argument, and with those that are given after it.
+func (a *apply) columnStep(ctx context.Context, ih inventory.Host, step, script string, o templates.Init, args ...string) error {
 	h, err := a.host(ih.Name)
 	if err != nil {
 		return err
@@ -130,7 +132,7 @@ func (a *apply) columnStep(ctx context.Context, ih inventory.Host, step, script 
 	if _, err := h.Upload(ctx, host.File{Path: config, Mode: 0o600, Content: documents}); err != nil {
 		return err
 	}
-	return kube.RunStep(ctx, h, step, sayIn(ctx), "sh", "-c", script, "sh", config)
+	return kube.RunStep(ctx, h, step, sayIn(ctx), append([]string{"sh", "-c", script, "sh", config}, args...)...)
 }
 
 // initialCluster is etcd's flag of the same name: every agreed member and the

@@ -3,14 +3,11 @@ package provision
 import (
 	"context"
 	"fmt"
-	"path"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/ha-install/ha-install/provision/host"
-	"github.com/ha-install/ha-install/provision/kube"
 	"github.com/ha-install/ha-install/provision/phase"
 	"github.com/ha-install/ha-install/templates"
 )
@@ -86,20 +83,7 @@ func (u *upgrade) addons() phase.Phase {
 
 // onFirst runs a script of kubeadm's on the first master.
 func (u *upgrade) onFirst(ctx context.Context, step, script string) error {
-	ih := u.Cluster.ControlPlanes()[0]
-	h, err := u.host(ih.Name)
-	if err != nil {
-		return err
-	}
-	documents, err := templates.InitDocuments(u.Cluster, ih, templates.Init{EtcdExisting: true})
-	if err != nil {
-		return err
-	}
-	config := path.Join(kube.ConfigDir, step+".yaml")
-	if err := putFiles(ctx, h, []host.File{{Path: config, Mode: 0o600, Content: documents}}); err != nil {
-		return err
-	}
-	return kube.RunStep(ctx, h, step, sayIn(ctx), "sh", "-c", script, "sh", config)
+	return u.columnStep(ctx, u.Cluster.ControlPlanes()[0], step, script, templates.Init{EtcdExisting: true})
 }
 
 // storedConfig is what kubeadm-config holds.

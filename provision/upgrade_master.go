@@ -10,7 +10,6 @@ import (
 
 	"github.com/ha-install/ha-install/inventory"
 	"github.com/ha-install/ha-install/provision/etcd"
-	"github.com/ha-install/ha-install/provision/host"
 	"github.com/ha-install/ha-install/provision/kube"
 	"github.com/ha-install/ha-install/provision/phase"
 	"github.com/ha-install/ha-install/templates"
@@ -113,7 +112,7 @@ func (u *upgrade) master(ih inventory.Host) phase.Phase {
 // balances outside is asked, too: it may take longer than ours to come back.
 func (u *upgrade) whole(ih inventory.Host) []phase.Check {
 	to := u.Cluster.Spec.Kubernetes.Version
-	gate := []phase.Check{u.etcdRuns(ih, stateFlag+stateExists), u.quorum("upgrade " + ih.Name), u.columnRuns(ih), u.runs(ih, to), u.ledNow(),
+	gate := []phase.Check{u.etcdRuns(ih, stateFlag+stateExists), u.quorum("upgrade " + ih.Name), u.columnRuns(ih), u.runs(ih, to), u.led(renewsWithin),
 		u.kubeletIs(ih, to), u.nodeReady(ih)}
 	if u.external() {
 		gate = append(gate, u.balancerFit())
@@ -158,24 +157,12 @@ func (u *upgrade) comesUp(ctx context.Context, ih inventory.Host) bool {
 
 // exchange does it, when the balancers send nobody there any more.
 func (u *upgrade) exchange(ctx context.Context, ih inventory.Host) error {
-	h, err := u.host(ih.Name)
-	if err != nil {
-		return err
-	}
-	documents, err := templates.InitDocuments(u.Cluster, ih, templates.Init{EtcdExisting: true})
-	if err != nil {
-		return err
-	}
-	config := path.Join(kube.ConfigDir, stepUpgrade+".yaml")
-	if err := putFiles(ctx, h, []host.File{{Path: config, Mode: 0o600, Content: documents}}); err != nil {
-		return err
-	}
 	runtime, err := u.reconfigureRuntime(ctx, ih)
 	if err != nil {
 		return err
 	}
 	address := ih.IP().String()
-	return kube.RunStep(ctx, h, stepUpgrade, sayIn(ctx), "sh", "-c", upgradeScript, "sh", config, u.stageDir(), ih.Name,
+	return u.columnStep(ctx, ih, stepUpgrade, upgradeScript, templates.Init{EtcdExisting: true}, u.stageDir(), ih.Name,
 		"--advertise-client-urls=https://"+net.JoinHostPort(address, "2379"), "--advertise-address="+address, runtime)
 }
 
@@ -233,30 +220,9 @@ func (u *upgrade) othersCarry(ih inventory.Host) phase.Check {
 }
 
 // renewsWithin is how long a leader that is there takes to say so again, with
-// patience: it renews its lease every 2 s, which is valid for 15.
+// patience: it renews its lease every 2 s, which is valid for 15. Without one a
+// drain takes pods away that Services still send clients to.
 const renewsWithin = 6 * time.Second
-
-// ledNow wants controller-manager and scheduler to be led by somebody who is
-// there, and not only to have been a moment ago: without them a drain takes pods
-// away that Services still send clients to.
-func (u *upgrade) ledNow() phase.Check {
-	return phase.Check{Name: "controller-manager and scheduler to be led", Run: func(ctx context.Context) error {
-		client, err := u.anyAPI(ctx)
-		if err != nil {
-			return err
-		}
-		leaders, err := client.Leaders(ctx)
-		if err != nil {
-			return err
-		}
-		for _, l := range leaders {
-			if l.Age.Duration() > renewsWithin {
-				return fmt.Errorf("%s: %s has not renewed for %s", l.Component, l.Node, l.Age.Duration().Round(time.Second))
-			}
-		}
-		return nil
-	}}
-}
 
 // runs wants what runs on a master to be of the version: what its own API
 // server says of itself, and the images of its pods. A manifest is a wish.

@@ -58,6 +58,17 @@ func upgradeWith(ctx context.Context, w *sim.World, c *inventory.Cluster, dir st
 	return Upgrade(ctx, site, o, nil, &phase.Runner{})
 }
 
+// comesThrough upgrades to the end.
+func comesThrough(t *testing.T, w *sim.World, c *inventory.Cluster, dir string) {
+	t.Helper()
+	if _, err := upgradeAll(t.Context(), w, withoutCA(c), dir, nil); err != nil {
+		t.Fatal(err)
+	}
+	if bad := append(w.Broken(), notUpgraded(w, c)...); len(bad) > 0 {
+		t.Errorf("%q", bad)
+	}
+}
+
 // upgrading is `ha-install upgrade` as a workflow.
 func upgrading(name string, c *inventory.Cluster, start *sim.State, dirs [2]string) workflow {
 	return workflow{
@@ -282,12 +293,7 @@ func TestUpgradeWhereAnImageDoesNotStart(t *testing.T) {
 		if broken > 0 {
 			t.Errorf("%q", w.Broken())
 		}
-		if _, err := upgradeAll(t.Context(), w, withoutCA(c), dirs[0], nil); err != nil {
-			t.Fatal(err)
-		}
-		if bad := append(w.Broken(), notUpgraded(w, c)...); len(bad) > 0 {
-			t.Errorf("%q", bad)
-		}
+		comesThrough(t, w, c, dirs[0])
 	})
 }
 
@@ -345,11 +351,6 @@ func TestUpgradeGoesOnWhereOnlyAKubeletIsNew(t *testing.T) {
 		n := w.API.Get("nodes", "", "cp-3")
 		n["status"].(map[string]any)["nodeInfo"].(map[string]any)["kubeletVersion"] = wantedVersion
 		w.API.Set("nodes", "", "cp-3", n)
-		if _, err := upgradeAll(t.Context(), w, withoutCA(c), dirs[0], nil); err != nil {
-			t.Fatal(err)
-		}
-		if bad := append(w.Broken(), notUpgraded(w, c)...); len(bad) > 0 {
-			t.Errorf("%q", bad)
-		}
+		comesThrough(t, w, c, dirs[0])
 	})
 }

@@ -91,8 +91,9 @@ func (u *upgrade) kubeletIs(ih inventory.Host, to string) phase.Check {
 }
 
 // workerScript exchanges what a worker runs: its configuration by kubeadm, whose
-// copy of the equal one before goes, then binaries and kubelet. Arguments: where the new binaries wait, "restart" when
-// the container runtime has to be, and preflight errors that kubeadm is to ignore.
+// copy of the equal one before goes, then binaries and kubelet. Arguments: where
+// the new binaries wait, "restart" when the container runtime has to be, and
+// preflight errors that kubeadm is to ignore.
 const workerScript = `set -eu
 kubeadm=kubeadm
 for f in "$1"/usr/local/bin/kubeadm "$1"/usr/bin/kubeadm; do

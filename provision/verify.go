@@ -38,7 +38,11 @@ func (a *apply) allVotes() phase.Check {
 }
 
 // leaders wants a leader of each component, among the masters.
-func (a *apply) leaders() phase.Check {
+func (a *apply) leaders() phase.Check { return a.led(takeover) }
+
+// led is leaders, of which each has said so within that time: one that has died
+// holds its lease on.
+func (a *apply) led(within time.Duration) phase.Check {
 	return phase.Check{Name: "controller-manager and scheduler to have leaders", Run: func(ctx context.Context) error {
 		client, err := a.anyAPI(ctx)
 		if err != nil {
@@ -51,6 +55,9 @@ func (a *apply) leaders() phase.Check {
 		for _, l := range leaders {
 			if h, ok := a.Cluster.HostByName(l.Node); !ok || h.Role != inventory.RoleControlPlane {
 				return fmt.Errorf("%s is led by %s, which is no master of the inventory", l.Component, l.Node)
+			}
+			if age := l.Age.Duration(); age > within {
+				return fmt.Errorf("%s: %s has not renewed for %s", l.Component, l.Node, age.Round(time.Second))
 			}
 		}
 		return nil
