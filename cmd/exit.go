@@ -53,7 +53,7 @@ const exitCodeHelp = `Exit codes:
   13   quorum could not be proven (UNKNOWN)
   14   drill: a scenario did not pass
   15   backup verify: a backup is not whole
-  16   upgrade: the pods of a node could not be moved away
+  16   upgrade, remove: the pods of a node could not be moved away
   64   the command line is wrong
   130  interrupted, or stopped at a safe point`
 

@@ -58,6 +58,11 @@ func (s *Site) backupTo(ctx context.Context, o BackupOptions) (Backed, error) {
 	return b.done, nil
 }
 
+// explainBackup is what a plan says of the backup that is taken before.
+func explainBackup(o BackupOptions) []phase.Change {
+	return []phase.Change{{Kind: changeRun, Name: "snapshot of etcd", Text: "kept and verified in " + o.Directory + " on this machine"}}
+}
+
 // backing is one backup on its way.
 type backing struct {
 	*Site

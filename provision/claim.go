@@ -31,6 +31,9 @@ type marker struct {
 	// Established says that the cluster was up with this host in it. An API
 	// that does not answer is then a cluster that is down, never one to be made.
 	Established bool `json:"established,omitempty"`
+	// Removed says of a host that belongs to no cluster when it was taken out of
+	// one, and by whom.
+	Removed string `json:"removed,omitempty"`
 }
 
 // claim writes the cluster's name on a host.
@@ -54,6 +57,7 @@ func (a *apply) establish(ih inventory.Host) phase.Phase {
 
 // mark brings a host's marker up to what is known; what was noted before stays.
 func (a *apply) mark(name string, ih inventory.Host, known func() marker) phase.Phase {
+	removed := ""
 	wanted := func(ctx context.Context) (host.Host, marker, bool, error) {
 		h, err := a.host(ih.Name)
 		if err != nil {
@@ -74,6 +78,7 @@ func (a *apply) mark(name string, ih inventory.Host, known func() marker) phase.
 			m.CASHA256 = seen.CASHA256
 		}
 		m.Established = m.Established || seen.Established
+		removed = seen.Removed
 		return h, m, m == seen, nil
 	}
 	return phase.Phase{
@@ -86,6 +91,9 @@ func (a *apply) mark(name string, ih inventory.Host, known func() marker) phase.
 			h, m, _, err := wanted(ctx)
 			if err != nil {
 				return err
+			}
+			if removed != "" {
+				phase.Tell(ctx, ih.Name+" was taken out by ha-install remove ("+removed+"); the inventory has it, so it joins again")
 			}
 			content, err := json.Marshal(m)
 			if err != nil {

@@ -36,13 +36,8 @@ const (
 // balancer. Who is connected stays until the API server says goodbye; readmit
 // is the way back.
 func (s *Site) leave(ctx context.Context, ih inventory.Host) error {
-	if m, there := s.members.Look(ctx, etcd.Options{ReadOnly: true}).Find(0, peerURL(ih)); there && m.Leader {
-		moving, cancel := context.WithTimeout(ctx, moveBudget)
-		err := s.members.MoveLeader(moving, 0)
-		cancel()
-		if err != nil {
-			return err
-		}
+	if err := s.handOn(ctx, ih); err != nil {
+		return err
 	}
 	waiting, cancel := context.WithTimeout(ctx, leaveBudget)
 	defer cancel()
@@ -63,6 +58,17 @@ func (s *Site) leave(ctx context.Context, ih inventory.Host) error {
 	return s.onAll(ctx, s.Cluster.Balancers(), func(ctx context.Context, _ inventory.Host, h host.Host) error {
 		return apiServers.Drain(ctx, h, ih.Name, drainExpiry)
 	})
+}
+
+// handOn moves etcd's leadership to another member, if the master's own leads.
+func (s *Site) handOn(ctx context.Context, ih inventory.Host) error {
+	m, there := s.members.Look(ctx, etcd.Options{ReadOnly: true}).Find(0, peerURL(ih))
+	if !there || !m.Leader {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, moveBudget)
+	defer cancel()
+	return s.members.MoveLeader(ctx, 0)
 }
 
 // enable has all balancers send clients to a master again, as soon as their

@@ -94,7 +94,7 @@ var byState = []string{
 var attempt = regexp.MustCompile(`-[0-9]+$`)
 
 // TestEveryFakeIsCompared goes through all calls that apply, scaling out, an upgrade,
-// a drill, a backup and reset make, and wants a claim, or the comparison of states, for each of them.
+// a drill, a backup, removals and reset make, and wants a claim, or the comparison of states, for each of them.
 func TestEveryFakeIsCompared(t *testing.T) {
 	t.Parallel()
 	three, dirs := dressed(t), baseDirs(t)
@@ -120,6 +120,12 @@ func TestEveryFakeIsCompared(t *testing.T) {
 			t.Fatal(err)
 		}
 		note()
+		for _, gone := range []string{"cp-5", "w-2"} {
+			if _, err := removeHost(t.Context(), w, withoutCA(five), RemoveOptions{Host: gone}, nil); err != nil {
+				t.Fatal(err)
+			}
+			note()
+		}
 		if err := reset(t.Context(), w, five, nil); err != nil {
 			t.Fatal(err)
 		}

@@ -178,7 +178,7 @@ func (u *upgrade) backup() phase.Phase {
 			return err
 		},
 		Explain: func(context.Context) ([]phase.Change, error) {
-			return []phase.Change{{Kind: changeRun, Name: "snapshot of etcd", Text: "kept and verified in " + u.Backup.Directory + " on this machine"}}, nil
+			return explainBackup(u.Backup), nil
 		},
 	}
 }

@@ -38,7 +38,10 @@ func (m *Members) Do(ctx context.Context, op Operation, w Want, budget time.Dura
 	case OpPromote:
 		err = m.Promote(ctx, target.ID)
 	case OpRemoveLearner, OpRemoveDead, OpRemoveLive:
-		err = m.Remove(ctx, target.ID)
+		err = m.remove(ctx, target.ID, func(ctx context.Context) error {
+			_, err := m.Gate(ctx, w, budget)
+			return err
+		})
 	default:
 		err = fmt.Errorf("%s: not a change of membership", op)
 	}
@@ -66,7 +69,7 @@ func (m *Members) AddLearner(ctx context.Context, peerURL, name string) (Listed,
 	}, func(ctx context.Context, c *conn) error {
 		_, err := c.MemberAddAsLearner(ctx, []string{peerURL})
 		return err
-	})
+	}, nil)
 	return found, err
 }
 
@@ -82,12 +85,14 @@ func (m *Members) Promote(ctx context.Context, id MemberID) error {
 	}, func(ctx context.Context, c *conn) error {
 		_, err := c.MemberPromote(ctx, uint64(id))
 		return err
-	})
+	}, nil)
 }
 
 // Remove takes a member off the list, by ID. If it leads, leadership is moved
 // first. A member that is not listed is success.
-func (m *Members) Remove(ctx context.Context, id MemberID) error {
+func (m *Members) Remove(ctx context.Context, id MemberID) error { return m.remove(ctx, id, nil) }
+
+func (m *Members) remove(ctx context.Context, id MemberID, again func(context.Context) error) error {
 	if id == 0 {
 		return errors.New("remove: no member ID")
 	}
@@ -103,15 +108,18 @@ func (m *Members) Remove(ctx context.Context, id MemberID) error {
 		}
 		_, err := c.MemberRemove(ctx, uint64(id))
 		return err
-	})
+	}, again)
 }
 
 // change makes one change of membership: list, act if it is not already so,
 // and whatever the answer was, list again and decide by what is there. A
 // request whose leader died in flight may have been done or not. The member
-// that is to go is not asked: etcd 3.6 panics on a Status after its removal.
-func (m *Members) change(ctx context.Context, what string, going MemberID, done func(context.Context, []Listed) (bool, error), act func(context.Context, *conn) error) error {
+// that is to go is not asked: etcd 3.6 panics on a Status after its removal. again
+// is asked before another try, and its error is the change's: the member that did
+// not answer may be a vote that is missing now. nil allows all.
+func (m *Members) change(ctx context.Context, what string, going MemberID, done func(context.Context, []Listed) (bool, error), act func(context.Context, *conn) error, again func(context.Context) error) error {
 	var last error
+	tried := false
 	l := lister{m: m, going: going}
 	for {
 		list, err := l.list(ctx)
@@ -123,6 +131,12 @@ func (m *Members) change(ctx context.Context, what string, going MemberID, done 
 			if ok {
 				return nil
 			}
+			if tried && again != nil {
+				if err := again(ctx); err != nil {
+					return fmt.Errorf("%s: %w", what, errors.Join(last, err))
+				}
+			}
+			tried = true
 			last = m.act(ctx, func(ctx context.Context) error { return act(ctx, l.conn) })
 			if last == nil {
 				continue // see it in the list

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/util/retry"
 )
@@ -71,6 +72,25 @@ func onConflict(update func() error) error {
 	})
 	if err == nil {
 		return last
+	}
+	return err
+}
+
+// DeleteNode takes a Node out of the API together with its static pods' mirrors,
+// which a kubelet that comes back under its name would wait for. A Node that is
+// not there is success. Nothing of it may run any more: its kubelet would make
+// the mirrors anew.
+func (c *Client) DeleteNode(ctx context.Context, name string) error {
+	now := int64(0)
+	for _, component := range Components {
+		err := c.CoreV1().Pods(metav1.NamespaceSystem).Delete(ctx, component+"-"+name, metav1.DeleteOptions{GracePeriodSeconds: &now})
+		if err != nil && !apierrors.IsNotFound(err) {
+			return err
+		}
+	}
+	err := c.CoreV1().Nodes().Delete(ctx, name, metav1.DeleteOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil
 	}
 	return err
 }

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -39,13 +40,34 @@ func deploy(api *kubeapi.Server, namespace string) {
 			api.Remove("pods", namespace, pod)
 		case replicated:
 			delete(wanted, of)
-		case !strings.HasPrefix(pod, "ask-") && !strings.HasPrefix(pod, "probe-"):
+		case !strings.HasPrefix(pod, "ask-") && !strings.HasPrefix(pod, "probe-") && !mirror(api, namespace, pod):
 			ready(pod, map[string]string{"app": pod})
 		}
 	}
 	for of := range wanted {
 		ready(fmt.Sprintf("%s-replica-%d", of, time.Now().UnixNano()), map[string]string{"app": of})
 	}
+}
+
+// succeed has another master's controllers take over what those of a host led
+// that is gone, if there is any.
+func (w *World) succeed(gone *Host) {
+	heirs := slices.DeleteFunc(w.up(), func(h *Host) bool { return h == gone })
+	for _, component := range []string{"kube-controller-manager", "kube-scheduler"} {
+		lease := w.API.Get("leases", "kube-system", component)
+		spec, _ := lease["spec"].(kubeapi.Object)
+		if len(heirs) == 0 || spec["holderIdentity"] != gone.name+"_x" {
+			continue
+		}
+		w.API.Set("leases", "kube-system", component, kubeapi.Object{"spec": kubeapi.Object{"holderIdentity": heirs[0].name + "_x", "renewTime": spec["renewTime"]}})
+	}
+}
+
+// mirror says whether the pod is a kubelet's static one.
+func mirror(api *kubeapi.Server, namespace, name string) bool {
+	var p corev1.Pod
+	typed(api.Get("pods", namespace, name), &p)
+	return p.Annotations[corev1.MirrorPodAnnotationKey] != ""
 }
 
 // control plays Kubernetes' controllers and kubelets for pods: those of a

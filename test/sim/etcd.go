@@ -343,7 +343,7 @@ func (s *etcdServer) MemberRemove(ctx context.Context, q *pb.MemberRemoveRequest
 		if i < 0 {
 			return rpctypes.ErrGRPCMemberNotFound
 		}
-		if !e.members[i].learner {
+		if !e.members[i].learner && e.members[i].name != s.h.w.MayLeave {
 			s.h.w.accuse("the voter %s was removed", e.members[i].name)
 		}
 		e.members = slices.Delete(e.members, i, i+1)

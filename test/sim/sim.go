@@ -27,6 +27,8 @@ type World struct {
 	Slow bool
 	// MayEnd allows that the cluster loses its quorum: for a reset.
 	MayEnd bool
+	// MayLeave is the name of a voter that may be removed; "" for none.
+	MayLeave string
 	// Outside is the user's own balancer, at the endpoint's address; nil where
 	// the hosts balance.
 	Outside *Outside
