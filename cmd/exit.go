@@ -32,6 +32,7 @@ const (
 	exitDrill       = 14
 	exitDamaged     = 15
 	exitDrain       = 16
+	exitExpiry      = 17
 	exitUsage       = 64
 	exitInterrupted = 130
 )
@@ -54,6 +55,7 @@ const exitCodeHelp = `Exit codes:
   14   drill: a scenario did not pass
   15   backup verify: a backup is not whole
   16   upgrade, remove: the pods of a node could not be moved away
+  17   certs check: a certificate has expired, or expires within the time asked for
   64   the command line is wrong
   130  interrupted, or stopped at a safe point`
 
@@ -151,6 +153,8 @@ func exitCode(err error) int {
 		return exitDrill
 	case errors.Is(err, errDamaged):
 		return exitDamaged
+	case errors.Is(err, errExpiry):
+		return exitExpiry
 	case errors.Is(err, context.Canceled), errors.As(err, &stopped):
 		return exitInterrupted
 	default:

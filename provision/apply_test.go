@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ha-install/ha-install/inventory"
+	"github.com/ha-install/ha-install/provision/certs"
 	"github.com/ha-install/ha-install/provision/phase"
 	"github.com/ha-install/ha-install/test/sim"
 )
@@ -74,6 +75,8 @@ func sameKind(p string) string {
 	switch {
 	case strings.HasPrefix(p, "/etc/kubernetes/") && strings.HasSuffix(p, ".conf"):
 		return "a kubeconfig"
+	case strings.HasPrefix(p, certs.KubeletDir):
+		return "a kubelet's certificate"
 	case strings.HasPrefix(p, etcdMember):
 		return "a member's data"
 	}

@@ -153,7 +153,7 @@ func (w *World) together() (up []*member, voters int) {
 			continue
 		}
 		voters++
-		if h := w.at(m); h != nil && h.serving() == m {
+		if h := w.at(m); h != nil && h.serving() == m && h.valid(pkiDir+"/etcd/peer.crt") {
 			up = append(up, m)
 		}
 	}

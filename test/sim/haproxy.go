@@ -39,7 +39,7 @@ func (h *Host) askHAProxy(argv []string) ([]byte, error) {
 			b.WriteString("# pxname,svname,scur,status,lastchg,check_status,check_code,last_chk,\nkube-apiserver,FRONTEND,0,OPEN,,,,,\n")
 			for _, s := range h.backends() {
 				status, check := "DOWN", "L4CON,,Connection refused"
-				if s.apiUp() {
+				if s.apiServes() {
 					status, check = "UP", "L7OK,200,"
 					if h.sendsNobodyTo(s.name) {
 						status = "DRAIN"
@@ -152,7 +152,7 @@ func (w *World) inspectDrain(server string) {
 		if w.out(h.name) {
 			w.accuse("%s is drained while %s is", server, h.name)
 		}
-		if !h.apiUp() && !w.faulted {
+		if !h.apiServes() && !w.faulted {
 			w.accuse("%s is drained while the API server of %s is down", server, h.name)
 		}
 	}

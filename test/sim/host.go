@@ -101,6 +101,7 @@ type Host struct {
 	etcdEnded     bool      // and so was its etcd
 	etcdRuns      string    // the manifest that etcd was started from
 	apiRuns       string    // the version that the API server was started in
+	podsRead      string    // the files of /etc/kubernetes as they were when the pods began
 	kubeletRuns   string    // the version that the kubelet was started in
 	etcdBack      time.Time // until then it does not serve
 	etcdUp        time.Time // since then it does; zero: for long

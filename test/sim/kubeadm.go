@@ -1,10 +1,9 @@
 package sim
 
 import (
-	"encoding/base64"
-	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -15,13 +14,6 @@ import (
 	"github.com/ha-install/ha-install/test/kubeapi"
 )
 
-// leaves are the certificates that kubeadm makes. Those with a CA are real
-// ones: the installer, or the simulation itself, uses them.
-var leaves = []struct{ path, ca string }{
-	{"/apiserver", "/ca"}, {"/apiserver-kubelet-client", ""}, {"/apiserver-etcd-client", ""}, {"/front-proxy-client", ""},
-	{"/etcd/server", "/etcd/ca"}, {"/etcd/peer", ""}, {"/etcd/healthcheck-client", "/etcd/ca"},
-}
-
 // Certs is `kubeadm init phase certs all`: what is there stays.
 func (h *Host) Certs() error {
 	for _, ca := range []string{"/ca", "/etcd/ca", "/front-proxy-ca", "/sa"} {
@@ -29,43 +21,25 @@ func (h *Host) Certs() error {
 			h.w.t.Errorf("sim: %s: kubeadm would make %s%s.key by itself", h.name, pkiDir, ca)
 		}
 	}
-	for _, l := range leaves {
-		if _, ok := h.Files[pkiDir+l.path+".crt"]; ok {
-			continue
-		}
-		cert, key := "a certificate", "its key"
-		if l.ca != "" {
-			cert, key = h.issue(pkiDir+l.ca, h.name)
-		}
-		h.Put(pkiDir+l.path+".crt", 0o644, cert)
-		h.Put(pkiDir+l.path+".key", 0o600, key)
-	}
-	return nil
+	return h.make(func(l leaf) bool { return l.path != "" })
 }
 
 // Kubeconfigs is `kubeadm init phase kubeconfig` for all that a master has.
 func (h *Host) Kubeconfigs() error {
-	for _, name := range []string{"admin", "kubelet", "controller-manager", "scheduler"} {
-		path := "/etc/kubernetes/" + name + ".conf"
-		if _, ok := h.Files[path]; ok {
-			continue
-		}
-		content := "a kubeconfig"
-		if name == "admin" {
-			content = h.kubeconfig(h.issue(pkiDir+"/ca", name, "system:masters"))
-		}
-		h.Put(path, 0o600, content)
+	if _, ok := h.Files["/etc/kubernetes/kubelet.conf"]; !ok {
+		h.Put("/etc/kubernetes/kubelet.conf", 0o600, "a kubeconfig")
 	}
-	return nil
+	return h.make(func(l leaf) bool { return l.path == "" })
 }
 
-func (h *Host) kubeconfig(cert, key string) string {
-	encode := func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
-	return fmt.Sprintf(`{"apiVersion": "v1", "kind": "Config", "current-context": "c",
-"clusters": [{"name": "c", "cluster": {"server": "https://%s:6443", "certificate-authority-data": %q}}],
-"users": [{"name": "u", "user": {"client-certificate-data": %q, "client-key-data": %q}}],
-"contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}]}`,
-		h.w.vip, encode(string(h.Files[pkiDir+"/ca.crt"].Content)), encode(cert), encode(key))
+// make writes the leaves that are wanted and not there.
+func (h *Host) make(wanted func(leaf) bool) error {
+	for _, l := range leaves {
+		if _, ok := h.Files[l.file()]; !ok && wanted(l) {
+			h.write(l, time.Now().Add(lifetime))
+		}
+	}
+	return nil
 }
 
 // Manifests writes the static pods; kubeadm's own init gives etcd no state.
@@ -127,6 +101,9 @@ func (h *Host) manifest(component string, command []string, version string) erro
 // registers its Node, as soon as there is an API server.
 func (h *Host) StartKubelet() error {
 	h.Put("/var/lib/kubelet/config.yaml", 0o644, "config")
+	if _, ok := h.Files[kubeletClient]; !ok {
+		h.enrolKubelet(time.Now().Add(lifetime))
+	}
 	return h.start([]string{"systemctl", "start", "kubelet"}, "kubelet.service")
 }
 
@@ -134,6 +111,9 @@ func (h *Host) StartKubelet() error {
 func (h *Host) startPods() {
 	h.kubeletRuns = h.programVersion("kubelet")
 	h.apiRuns = imageTag(h.Files["/etc/kubernetes/manifests/kube-apiserver.yaml"].Content)
+	if h.apiEnded || h.podsRead == "" { // pods that were left alone go on with what they have
+		h.podsRead = h.sums("/etc/kubernetes")
+	}
 	h.orphans, h.apiEnded, h.etcdEnded = false, false, false
 	h.startEtcd()
 	h.register()

@@ -15,7 +15,7 @@ func (h *Host) powerOff() {
 	h.steps = map[string]*step{}
 	h.orphans, h.apiEnded, h.etcdEnded = false, false, false
 	h.drained, h.enables = map[string]bool{}, map[string]time.Time{}
-	h.failing = nil
+	h.failing, h.podsRead = nil, ""
 	h.unheard = true
 	for _, u := range h.Units {
 		u.Active, u.Runs = false, ""

@@ -39,6 +39,12 @@ func (h *Host) service(port string) *bufconn.Listener {
 		if h.serving() != nil {
 			return h.server("etcd", h.newEtcd)
 		}
+	case "2380":
+		if h.serving() != nil {
+			return h.server("etcd-peer", func(p *bufconn.Listener) {
+				h.serveHTTP(p, http.NotFoundHandler(), h.serverTLS(pkiDir+"/etcd/peer", pkiDir+"/etcd/ca.crt"))
+			})
+		}
 	case "6443":
 		if h.apiUp() {
 			return h.server("api", h.newAPI)
@@ -84,7 +90,7 @@ func (h *Host) apiUp() bool {
 	_, manifest := h.Files["/etc/kubernetes/manifests/kube-apiserver.yaml"]
 	m := h.serving()
 	starts := h.DoesNotStart == "" || h.DoesNotStart != h.apiRuns
-	return !h.apiEnded && starts && manifest && m != nil && !m.learner && h.leader() != nil && !h.hit("kube-apiserver")
+	return !h.apiEnded && starts && manifest && h.valid(pkiDir+"/apiserver-etcd-client.crt") && m != nil && !m.learner && h.leader() != nil && !h.hit("kube-apiserver")
 }
 
 func (h *Host) newEtcd(p *bufconn.Listener) {
@@ -166,9 +172,9 @@ func (h *Host) serverTLS(pair, ca string) *tls.Config {
 	}}
 }
 
-// issue signs a certificate with a CA that is on the host, for all the names
+// issueUntil signs a certificate with a CA that is on the host, for all the names
 // by which the host is asked.
-func (h *Host) issue(ca, cn string, orgs ...string) (cert, key string) {
+func (h *Host) issueUntil(end time.Time, ca, cn string, orgs ...string) (cert, key string) {
 	pair, err := tls.X509KeyPair(h.Files[ca+".crt"].Content, h.Files[ca+".key"].Content)
 	if err != nil {
 		h.w.t.Errorf("sim: %s: %s: %v", h.name, ca, err)
@@ -180,7 +186,7 @@ func (h *Host) issue(ca, cn string, orgs ...string) (cert, key string) {
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: cn, Organization: orgs},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(365 * 24 * time.Hour),
+		NotBefore: end.Add(-lifetime - time.Hour), NotAfter: end,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		DNSNames: []string{h.name, "localhost"}, IPAddresses: []net.IP{net.ParseIP("127.0.0.1"), net.ParseIP(h.address), net.ParseIP(h.w.vip)},
 	}
@@ -213,7 +219,10 @@ func (w *World) behind(from *Host) *Host {
 	return up[from.turn%len(up)]
 }
 
-// up are the hosts whose API server runs.
+// apiServes says whether the API server runs with a certificate that clients accept.
+func (h *Host) apiServes() bool { return h.apiUp() && h.valid(pkiDir+"/apiserver.crt") }
+
+// up are the hosts whose API server serves.
 func (w *World) up() []*Host {
-	return slices.DeleteFunc(w.sorted(), func(h *Host) bool { return !h.apiUp() })
+	return slices.DeleteFunc(w.sorted(), func(h *Host) bool { return !h.apiServes() })
 }

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/ha-install/ha-install/inventory"
 	"github.com/ha-install/ha-install/provision/host"
@@ -50,6 +51,7 @@ type World struct {
 	vip     string
 	units   map[string]unitKind
 	script  map[string]Script
+	ends    map[string]time.Time // when certificates do, by what their files hold
 	steps   map[string]StepScript
 	temp    string
 	etcd    etcdState
@@ -71,7 +73,7 @@ type StepScript func(h *Host, args []string) []func() error
 func New(t testing.TB, c *inventory.Cluster) *World {
 	w := &World{
 		t: t, hosts: map[string]*Host{}, counts: map[string]int{}, vip: c.Spec.Endpoint.Host, units: unitKinds(),
-		script: map[string]Script{}, steps: map[string]StepScript{}, API: kubeapi.New(),
+		script: map[string]Script{}, steps: map[string]StepScript{}, API: kubeapi.New(), ends: map[string]time.Time{},
 	}
 	control(w.API)
 	t.Cleanup(w.end)

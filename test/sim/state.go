@@ -91,7 +91,7 @@ func (h *Host) take(from *Host) {
 	h.DpkgLocked = from.DpkgLocked
 	h.StepFails, h.KubeletDies, h.ReadOnly, h.Mute, h.Behind = from.StepFails, from.KubeletDies, from.ReadOnly, from.Mute, from.Behind
 	h.off, h.boots, h.orphans, h.etcdRuns, h.unheard = from.off, from.boots, from.orphans, from.etcdRuns, from.unheard
-	h.apiRuns, h.kubeletRuns, h.DoesNotStart = from.apiRuns, from.kubeletRuns, from.DoesNotStart
+	h.apiRuns, h.kubeletRuns, h.podsRead, h.DoesNotStart = from.apiRuns, from.kubeletRuns, from.podsRead, from.DoesNotStart
 	h.apiEnded, h.etcdEnded, h.drained, h.enables = from.apiEnded, from.etcdEnded, maps.Clone(from.drained), maps.Clone(from.enables)
 	h.isolated, h.isolatedUntil = from.isolated, from.isolatedUntil
 	if from.failing != nil {

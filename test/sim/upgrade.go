@@ -1,6 +1,9 @@
 package sim
 
-import "strings"
+import (
+	"strings"
+	"time"
+)
 
 // Exchange is what a master's upgrade does: certificates, then with the kubelet
 // stopped binaries and manifests, and the kubelet again.
@@ -48,13 +51,9 @@ func (h *Host) ExchangeWorker(staged string, restart bool) []func() error {
 // renew is `kubeadm certs renew all`.
 func (h *Host) renew() error {
 	for _, l := range leaves {
-		delete(h.Files, pkiDir+l.path+".crt")
+		h.write(l, time.Now().Add(lifetime))
 	}
-	delete(h.Files, "/etc/kubernetes/admin.conf")
-	if err := h.Certs(); err != nil {
-		return err
-	}
-	return h.Kubeconfigs()
+	return nil
 }
 
 // besideSuffix is what new binaries are called beside the old ones.
