@@ -284,7 +284,7 @@ func (b *backing) runningVersion(ctx context.Context) string {
 			if err != nil {
 				continue
 			}
-			if v, err := imageVersion(pod); err == nil {
+			if v, err := imageVersion(apiServerManifest, pod); err == nil {
 				return v
 			}
 		}

@@ -201,6 +201,9 @@ func faultsOf(trace []sim.Call) map[sim.Fault][]sim.Cut {
 		}
 		add(c, sim.Before, sim.Fails, sim.Breaks)
 		add(c, sim.After, sim.Fails, sim.Loses, sim.Reboots)
+		if strings.HasPrefix(c.Name, "act ") {
+			add(c, sim.After, sim.Slays)
+		}
 		if c.Parts > 1 {
 			add(c, sim.Half, sim.Fails, sim.Reboots)
 		}
@@ -243,7 +246,7 @@ func (f workflow) everywhere(t *testing.T) {
 	var mu sync.Mutex
 	struck := map[sim.Fault]int{}
 	faults, told := faultsOf(trace), fmt.Sprintf("%s: killed at %d of %d points", f.name, kills, len(points))
-	for _, fault := range []sim.Fault{sim.Fails, sim.Loses, sim.Reboots, sim.EtcdDies, sim.Isolates, sim.Breaks} {
+	for _, fault := range []sim.Fault{sim.Fails, sim.Loses, sim.Reboots, sim.EtcdDies, sim.Isolates, sim.Breaks, sim.Slays} {
 		for _, cut := range sample(faults[fault], tries()) {
 			runs = append(runs, func(t *testing.T) {
 				hit := f.cutAt(t, cut, want)

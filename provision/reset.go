@@ -108,7 +108,7 @@ func (s *Site) disown(ih inventory.Host) phase.Phase {
 			if err != nil {
 				return err
 			}
-			_, err = h.Run(ctx, host.Command{Argv: []string{"rm", "-rf", markerFile, stateDir + "/kubeadm", stateDir + "/manifests"}})
+			_, err = h.Run(ctx, host.Command{Argv: []string{"rm", "-rf", markerFile, stateDir + "/kubeadm", stateDir + "/manifests", stateDir + "/owed"}})
 			return err
 		},
 	}

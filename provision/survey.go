@@ -27,6 +27,11 @@ type hostFacts struct {
 	etcd    bool   // an etcd manifest or data directory
 	node    bool   // a kubelet was configured: the host is, or was, a Node
 	version string // of the API server's manifest; "" for none
+	// unreadable is why there is no version, although there is a manifest.
+	unreadable error
+	// exchanging: an upgrade has begun to exchange what runs here, and did not
+	// come to its end.
+	exchanging bool
 	// balances: keepalived was configured, which says that the host holds the
 	// VIP, or is ready to.
 	balances bool
@@ -99,13 +104,14 @@ func readFacts(ctx context.Context, h host.Reader) (hostFacts, error) {
 	if f.marker, err = readMarker(ctx, h); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return f, err
 	}
-	seen, err := h.Stat(ctx, etcdManifest, etcdMember, kube.KubeletConfig, apiServerManifest, templates.KeepalivedPath)
+	seen, err := h.Stat(ctx, etcdManifest, etcdMember, kube.KubeletConfig, apiServerManifest, templates.KeepalivedPath, owedUpgrade)
 	if err != nil {
 		return f, err
 	}
 	_, manifest := seen[etcdManifest]
 	_, data := seen[etcdMember]
 	_, f.node = seen[kube.KubeletConfig]
+	_, f.exchanging = seen[owedUpgrade]
 	_, f.balances = seen[templates.KeepalivedPath]
 	f.etcd = manifest || data
 	if f.balances {
@@ -120,20 +126,19 @@ func readFacts(ctx context.Context, h host.Reader) (hostFacts, error) {
 		if err != nil {
 			return f, err
 		}
-		f.version, err = imageVersion(pod)
-		return f, err
+		f.version, f.unreadable = imageVersion(apiServerManifest, pod)
 	}
 	return f, nil
 }
 
 // imageVersion is the tag of a static pod's image.
-func imageVersion(manifest []byte) (string, error) {
+func imageVersion(path string, manifest []byte) (string, error) {
 	var pod corev1.Pod
 	if err := yaml.Unmarshal(manifest, &pod); err != nil {
-		return "", fmt.Errorf("%s: %w", apiServerManifest, err)
+		return "", fmt.Errorf("%s: %w", path, err)
 	}
 	if len(pod.Spec.Containers) != 1 {
-		return "", fmt.Errorf("%s: %d containers, want one", apiServerManifest, len(pod.Spec.Containers))
+		return "", fmt.Errorf("%s: %d containers, want one", path, len(pod.Spec.Containers))
 	}
 	image := pod.Spec.Containers[0].Image
 	return image[strings.LastIndex(image, ":")+1:], nil
@@ -159,9 +164,22 @@ func decideBeginning(c *inventory.Cluster, facts map[string]hostFacts) (beginnin
 	return b, noOrphans(c, facts, b)
 }
 
-// sameVersion refuses to apply another version than what runs.
+// sameVersion refuses to apply another version than what runs, and to build on
+// what an upgrade has left half done.
 func sameVersion(c *inventory.Cluster, facts map[string]hostFacts) error {
+	for _, h := range c.Nodes() {
+		if facts[h.Name].exchanging {
+			return &ConflictError{
+				What: "an upgrade has begun with " + h.Name + " and did not come to its end",
+				Why:  "what runs there may be of two versions, or not run at all",
+				Run:  "ha-install upgrade with the inventory of that upgrade: it goes on with " + h.Name,
+			}
+		}
+	}
 	for _, h := range c.ControlPlanes() {
+		if err := facts[h.Name].unreadable; err != nil {
+			return onHost(h.Name, err)
+		}
 		if v := facts[h.Name].version; v != "" && v != c.Spec.Kubernetes.Version {
 			return &ConflictError{
 				What: fmt.Sprintf("%s runs Kubernetes %s, the inventory wants %s", h.Name, v, c.Spec.Kubernetes.Version),

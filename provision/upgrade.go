@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ha-install/ha-install/inventory"
+	"github.com/ha-install/ha-install/provision/kube"
 	"github.com/ha-install/ha-install/provision/phase"
 	"github.com/ha-install/ha-install/provision/release"
 )
@@ -126,7 +127,7 @@ func (u *upgrade) stages() []phase.Stage {
 	for _, ih := range u.order {
 		stages = append(stages, u.masterInTurn(ih))
 	}
-	stages = append(stages, phase.One(u.config()), phase.One(u.addons()), phase.One(u.sweepTokens()), phase.One(u.network()))
+	stages = append(stages, phase.One(u.addon(kube.CoreDNS)), phase.One(u.addon(kube.KubeProxy)), phase.One(u.config()), phase.One(u.sweepTokens()), phase.One(u.network()))
 	stages = append(stages, phase.InTurn(u.balancers, u.packages))
 	for batch := range slices.Chunk(c.Workers(), u.WorkersAtOnce) {
 		stages = append(stages, u.eachAnnounced("before-host", u.Before, batch), phase.AtOnce(batch, u.drain), phase.AtOnce(batch, u.packages), phase.AtOnce(batch, u.worker),

@@ -25,6 +25,7 @@ type nodeSeen struct {
 	kubelet   string            // as its Node says
 	cordoned  string            // by whom, when by us; see kube.Cordon
 	out       error             // of a master: why its control plane does not run
+	broken    bool              // an exchange began and did not come to its end
 }
 
 // begin reads what runs where, and decides in which order the masters go.
@@ -115,7 +116,7 @@ func (u *upgrade) mayStep() error {
 		}
 	}
 	problems := release.Skew(apis, kubelets, to)
-	if tag := u.etcdTag(); tag != "" {
+	if tag := u.imageTag("etcd"); tag != "" {
 		problems = append(problems, release.EtcdCrossing(members, tag)...)
 	}
 	var all []error
@@ -125,14 +126,14 @@ func (u *upgrade) mayStep() error {
 	return phase.Join(all...)
 }
 
-// etcdTag is the tag of the bundle's etcd image; "" when there is none.
-func (u *upgrade) etcdTag() string {
+// imageTag is the tag of the bundle's image of that name; "" when there is none.
+func (u *upgrade) imageTag(of string) string {
 	if u.bundle == nil {
 		return ""
 	}
 	for _, item := range u.bundle.For(inventory.RoleControlPlane) {
 		for _, image := range item.Images {
-			if name, tag, ok := strings.Cut(path.Base(image), ":"); ok && name == "etcd" {
+			if name, tag, ok := strings.Cut(path.Base(image), ":"); ok && name == of {
 				return tag
 			}
 		}
@@ -161,7 +162,7 @@ func (u *upgrade) seeNodes(ctx context.Context) (map[string]nodeSeen, error) {
 		if !there {
 			return fmt.Errorf("it is no Node of the cluster; ha-install apply joins it")
 		}
-		s := nodeSeen{kubelet: n.Status.NodeInfo.KubeletVersion, cordoned: n.Annotations[kube.CordonedBy]}
+		s := nodeSeen{kubelet: n.Status.NodeInfo.KubeletVersion, cordoned: n.Annotations[kube.CordonedBy], broken: u.facts[ih.Name].exchanging}
 		if ih.Role == inventory.RoleControlPlane {
 			tags, err := manifestTags(ctx, h)
 			if err != nil {
@@ -178,7 +179,7 @@ func (u *upgrade) seeNodes(ctx context.Context) (map[string]nodeSeen, error) {
 }
 
 // manifestTags are the image tags of a master's static pods; a component whose
-// manifest is not there is not in it.
+// manifest is not there, or is none, as a full disk leaves it, is not in it.
 func manifestTags(ctx context.Context, h host.Reader) (map[string]string, error) {
 	var paths []string
 	for _, component := range kube.Components {
@@ -197,8 +198,8 @@ func manifestTags(ctx context.Context, h host.Reader) (map[string]string, error)
 		if err != nil {
 			return nil, err
 		}
-		if tags[component], err = imageVersion(manifest); err != nil {
-			return nil, err
+		if tag, err := imageVersion(paths[i], manifest); err == nil {
+			tags[component] = tag
 		}
 	}
 	return tags, nil
@@ -212,7 +213,7 @@ func (n nodeSeen) arrived(to string) bool {
 			return false
 		}
 	}
-	return n.kubelet == to && (n.manifests == nil || len(n.manifests) == len(kube.Components))
+	return !n.broken && n.kubelet == to && (n.manifests == nil || len(n.manifests) == len(kube.Components))
 }
 
 // begun says that an earlier run has changed the node, and did not come to its end.
@@ -220,7 +221,7 @@ func (n nodeSeen) begun(to string) bool {
 	if n.arrived(to) {
 		return n.cordoned != "" || n.out != nil
 	}
-	if n.manifests != nil && len(n.manifests) < len(kube.Components) || n.kubelet == to || n.cordoned != "" {
+	if n.broken || n.manifests != nil && len(n.manifests) < len(kube.Components) || n.kubelet == to || n.cordoned != "" {
 		return true
 	}
 	for component, tag := range n.manifests {

@@ -1,33 +1,39 @@
 package provision
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
 
+	"github.com/ha-install/ha-install/provision/kube"
 	"github.com/ha-install/ha-install/provision/phase"
 	"github.com/ha-install/ha-install/templates"
 )
 
 // configScript stores what the cluster's ConfigMaps say of it, and the rights
-// of joining nodes, as the new kubeadm would at its own upgrade. The token that
-// it makes is swept up after.
+// of joining nodes, as the new kubeadm would at its own upgrade. kubeadm-config,
+// by which it is known that all is stored, comes last. The token that it makes is
+// swept up after.
 const configScript = `set -eu
-kubeadm init phase upload-config all --config "$1"
+kubeadm init phase upload-config kubelet --config "$1"
 kubeadm init phase bootstrap-token --config "$1" --skip-token-print
+kubeadm init phase upload-config kubeadm --config "$1"
 `
 
-// addonsScript brings CoreDNS and kube-proxy to the versions of the kubeadm.
-const addonsScript = `set -eu
-kubeadm init phase addon all --config "$1"
+// addonScript brings one of kubeadm's addons to the version of the kubeadm.
+const addonScript = `set -eu
+kubeadm init phase addon "$2" --config "$1"
 `
 
 const (
 	stepConfig = "cluster-config"
-	stepAddons = "cluster-addons"
+	stepAddon  = "cluster-addon"
 )
 
 // config has the cluster's ConfigMaps say the new version: not before all
@@ -58,32 +64,73 @@ func (u *upgrade) config() phase.Phase {
 	}
 }
 
-// addons brings kubeadm's addons to the version, when all API servers have it.
-func (u *upgrade) addons() phase.Phase {
-	explain := func(context.Context) ([]phase.Change, error) {
-		return []phase.Change{{Kind: changeObject, Name: "CoreDNS, kube-proxy", Text: "of kubeadm " + u.Cluster.Spec.Kubernetes.Version}}, nil
-	}
+// addon brings one of kubeadm's addons to the version, when all API servers
+// have it. One that the cluster does not have was removed on purpose.
+func (u *upgrade) addon(name string) phase.Phase {
 	return phase.Phase{
-		Name: "addons",
+		Name: name,
 		Done: func(ctx context.Context) (bool, error) {
 			client, err := u.anyAPI(ctx)
 			if err != nil {
 				return false, err
 			}
-			is, err := client.ProxyImage(ctx)
-			if apierrors.IsNotFound(err) { // the user has one of his own
+			is, err := client.Addon(ctx, name)
+			if apierrors.IsNotFound(err) {
 				return true, nil
 			}
-			return err == nil && strings.HasSuffix(is, ":"+u.Cluster.Spec.Kubernetes.Version), err
+			if err != nil {
+				return false, err
+			}
+			tag, err := u.addonTag(name)
+			if err != nil || tag != "" {
+				return strings.HasSuffix(is.Image, ":"+tag), err
+			}
+			running, _, err := u.configs(ctx) // which is written after the addons
+			return running.version == u.Cluster.Spec.Kubernetes.Version, err
 		},
-		Do:      func(ctx context.Context) error { return u.onFirst(ctx, stepAddons, addonsScript) },
-		Explain: explain,
+		Do: func(ctx context.Context) error {
+			return u.onFirst(ctx, stepAddon, addonScript, name)
+		},
+		Gate: []phase.Check{{Name: name + " to run on all that it is for", Run: func(ctx context.Context) error {
+			client, err := u.anyAPI(ctx)
+			if err != nil {
+				return err
+			}
+			is, err := client.Addon(ctx, name)
+			switch {
+			case apierrors.IsNotFound(err):
+				return nil
+			case err == nil && is.Waiting != "":
+				return errors.New(is.Waiting)
+			}
+			return err
+		}}},
+		GateTimeout: restartGate,
+		Explain: func(context.Context) ([]phase.Change, error) {
+			return []phase.Change{{Kind: changeObject, Name: name, Text: "of kubeadm " + u.Cluster.Spec.Kubernetes.Version}}, nil
+		},
 	}
 }
 
+// addonTag is the tag of the image that the version's kubeadm gives an addon;
+// "" where neither the inventory nor a bundle says it of CoreDNS, which has
+// versions of its own.
+func (u *upgrade) addonTag(name string) (string, error) {
+	if name == kube.KubeProxy {
+		return u.Cluster.Spec.Kubernetes.Version, nil
+	}
+	document, err := templates.ClusterConfiguration(u.Cluster, true)
+	if err != nil {
+		return "", err
+	}
+	var wanted map[string]any
+	err = yaml.Unmarshal(document, &wanted)
+	return cmp.Or(setting(wanted, "dns.imageTag"), u.imageTag(name)), err
+}
+
 // onFirst runs a script of kubeadm's on the first master.
-func (u *upgrade) onFirst(ctx context.Context, step, script string) error {
-	return u.columnStep(ctx, u.Cluster.ControlPlanes()[0], step, script, templates.Init{EtcdExisting: true})
+func (u *upgrade) onFirst(ctx context.Context, step, script string, args ...string) error {
+	return u.columnStep(ctx, u.Cluster.ControlPlanes()[0], step, script, templates.Init{EtcdExisting: true}, args...)
 }
 
 // storedConfig is what kubeadm-config holds.

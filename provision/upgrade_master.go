@@ -6,6 +6,7 @@ import (
 	"net"
 	"path"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/ha-install/ha-install/inventory"
@@ -22,8 +23,12 @@ import (
 // The manifests are the same; they are written while the kubelet is stopped, so
 // that it starts all four pods of the new version at once.
 
-// upgradeScript exchanges everything that a master runs. Nothing is stopped
-// before the new certificates are made and the new binaries lie beside the old.
+// upgradeScript exchanges everything that a master runs. Nothing is changed
+// before there is room for it: kubeadm writes certificates and manifests over the
+// old ones, and on a full disk leaves them empty. Nothing is stopped before the
+// new certificates are made and the new binaries lie beside the old. From then on
+// a note says that the exchange is under way; if the script is killed the disk may
+// look as before, or as after, with a kubelet that nothing starts again.
 //
 // What the host's controller-manager and scheduler led is given back, as they do
 // not do themselves when they end: another one leads after 2 s and not after 15,
@@ -37,10 +42,13 @@ kubeadm=kubeadm
 for f in "$2"/usr/local/bin/kubeadm "$2"/usr/bin/kubeadm; do
 	if [ -x "$f" ]; then kubeadm=$f; fi
 done
-"$kubeadm" certs renew all --config "$1"
 waiting() { if [ -d "$2" ]; then (cd "$2" && find . -type f); fi; }
+trap 'waiting "$@" | while read -r f; do rm -f -- "/$f.ha-install"; done' EXIT
 waiting "$@" | while read -r f; do cp -p -- "$2/$f" "/$f.ha-install"; done
-trap 'systemctl start kubelet.service' EXIT
+` + roomFunction + `room /etc/kubernetes
+room /var/lib/kubelet
+"$kubeadm" certs renew all --config "$1"
+` + noteScript + `trap 'systemctl start kubelet.service' EXIT
 systemctl stop kubelet.service
 ` + endFunctions + `ends kube-apiserver "$5" TERM 150
 ends kube-apiserver "$5" KILL 25
@@ -67,6 +75,27 @@ if [ "$6" = restart ]; then systemctl restart containerd.service; fi
 kubeadm init phase etcd local --config "$1"
 kubeadm init phase control-plane all --config "$1"
 kubeadm init phase kubelet-start --config "$1"
+rm -f -- ` + owedUpgrade + `
+`
+
+// roomFunction is a shell function: room DIRECTORY fails where less than 32 MB
+// are free.
+const roomFunction = `room() {
+	free=$(df -Pk -- "$1" | awk 'NR == 2 { print $4 }')
+	if [ "$free" -lt 32768 ]; then
+		echo "no room: $free kB are free in $1, 32768 are needed; nothing was exchanged" >&2
+		exit 1
+	fi
+}
+`
+
+// owedUpgrade is there while what a node runs is being exchanged.
+const owedUpgrade = stateDir + "/owed/upgrade"
+
+// noteScript writes that note.
+const noteScript = `mkdir -p -m 0700 -- "$(dirname ` + owedUpgrade + `)"
+: > ` + owedUpgrade + `
+sync -- ` + owedUpgrade + `
 `
 
 // stepUpgrade is the name of the step under which its output is kept on the host.
@@ -83,7 +112,7 @@ func (u *upgrade) master(ih inventory.Host) phase.Phase {
 			}
 			return u.comesUp(ctx, ih), nil
 		},
-		Needs: []phase.Check{u.othersCarry(ih)},
+		Needs: []phase.Check{u.imagesThere(ih), u.othersCarry(ih)},
 		Do: func(ctx context.Context) error {
 			if err := u.leave(ctx, ih); err != nil {
 				return err
@@ -216,6 +245,26 @@ func (u *upgrade) othersCarry(ih inventory.Host) phase.Check {
 			}
 		}
 		return nil
+	}}
+}
+
+// imagesThere wants the images on a host still, when its turn comes: a kubelet
+// that is short of disk deletes those that no pod uses yet.
+func (u *upgrade) imagesThere(ih inventory.Host) phase.Check {
+	return phase.Check{Name: "the images on " + ih.Name, Run: func(ctx context.Context) error {
+		missing, err := u.missingImages(ctx, ih)
+		if err != nil || len(missing) == 0 {
+			return err
+		}
+		var names []string
+		for _, item := range missing {
+			names = append(names, item.Images...)
+		}
+		return phase.Final(&ConflictError{
+			What: fmt.Sprintf("%s had %s when this run began, and has not any more", ih.Name, strings.Join(names, ", ")),
+			Why:  "a kubelet deletes images that no pod uses yet when more than 85 % of its disk are used, and so may an operator",
+			Run:  "see `df -h /var/lib/containerd` on " + ih.Name + ", then run the same command again: it imports them once more",
+		})
 	}}
 }
 

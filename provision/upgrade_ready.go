@@ -19,7 +19,7 @@ import (
 // upgraded: whole, or with no other master out than one that an earlier run of
 // the upgrade has begun with.
 func (u *upgrade) ready() phase.Phase {
-	gate := []phase.Check{u.fixedSettings(), u.configAgrees(), u.nothingRemoved(), u.budgetsAllow()}
+	gate := []phase.Check{u.fixedSettings(), u.configAgrees(), u.nothingRemoved(), u.nobodyLost(), u.budgetsAllow()}
 	if u.nodes[u.order[0].Name].begun(u.Cluster.Spec.Kubernetes.Version) {
 		gate = append(gate, u.othersCarry(u.order[0]))
 	} else {
@@ -71,6 +71,43 @@ func (u *upgrade) nothingRemoved() phase.Check {
 	}}
 }
 
+// drained are the Nodes that will be.
+func (u *upgrade) drained() []string {
+	var names []string
+	for _, ih := range u.Cluster.Nodes() {
+		if u.minor(ih) {
+			names = append(names, ih.Name)
+		}
+	}
+	return names
+}
+
+// nobodyLost refuses, before anything is changed, where a Node that has to be
+// drained runs pods that nobody would bring back.
+func (u *upgrade) nobodyLost() phase.Check {
+	return phase.Check{Name: "pods of Nodes that are drained to come back elsewhere", Run: func(ctx context.Context) error {
+		drained := u.drained()
+		if u.DeleteUnmanaged || len(drained) == 0 {
+			return nil
+		}
+		client, err := u.anyAPI(ctx)
+		if err != nil {
+			return err
+		}
+		var refused []error
+		for _, node := range drained {
+			pods, err := client.Lost(ctx, node)
+			if err != nil {
+				return err
+			}
+			if len(pods) > 0 {
+				refused = append(refused, &kube.DrainError{Node: node, Pods: pods})
+			}
+		}
+		return phase.Final(phase.Join(refused...))
+	}}
+}
+
 // budgetPatience is for budgets that allow nothing just now: a pod may be on its
 // way up.
 const budgetPatience = 30 * time.Second
@@ -79,12 +116,7 @@ const budgetPatience = 30 * time.Second
 // would hold a Node up that has to be drained.
 func (u *upgrade) budgetsAllow() phase.Check {
 	return phase.Check{Name: "disruption budgets to let Nodes be drained", Run: func(ctx context.Context) error {
-		drained := []string{}
-		for _, ih := range u.Cluster.Nodes() {
-			if u.minor(ih) {
-				drained = append(drained, ih.Name)
-			}
-		}
+		drained := u.drained()
 		if len(drained) == 0 {
 			return nil
 		}

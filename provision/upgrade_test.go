@@ -2,13 +2,16 @@ package provision
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/ha-install/ha-install/inventory"
+	"github.com/ha-install/ha-install/provision/kube"
 	"github.com/ha-install/ha-install/provision/phase"
 	"github.com/ha-install/ha-install/test/sim"
 )
@@ -24,10 +27,10 @@ func teachUpgrades(w *sim.World) {
 		return h.ExchangeWorker(args[0], args[1] == "restart")
 	})
 	w.StepScript(configScript, func(h *sim.Host, args []string) []func() error {
-		return []func() error{func() error { return h.UploadConfig(args[0]) }, func() error { return h.InitToken(args[0]) }}
+		return []func() error{h.UploadKubelet, func() error { return h.InitToken(args[0]) }, func() error { return h.UploadConfig(args[0]) }}
 	})
-	w.StepScript(addonsScript, func(h *sim.Host, args []string) []func() error {
-		return []func() error{func() error { return h.Addons(args[0]) }}
+	w.StepScript(addonScript, func(h *sim.Host, args []string) []func() error {
+		return []func() error{func() error { return h.Addon(args[0], args[1]) }}
 	})
 }
 
@@ -228,6 +231,9 @@ func TestUpgradeRefuses(t *testing.T) {
 		{"a kubelet that is too old", c, kubelet("w-1", "v1.32.1"), []string{"w-1", "v1.32.1"}},
 		{"a kubelet that would go back", c, kubelet("w-1", "v1.37.0"), []string{"w-1", "v1.37.0"}},
 		{"one master", &trial, nil, []string{"three masters", "has 1"}},
+		{"a pod that nobody would bring back", c, func(w *sim.World) {
+			w.API.Set("pods", "shop", "alone", corev1.Pod{Spec: corev1.PodSpec{NodeName: "w-1"}, Status: corev1.PodStatus{Phase: corev1.PodRunning}})
+		}, []string{"w-1", "shop/alone", "no controller"}},
 		{"a broken member", c, func(w *sim.World) { w.Host("cp-2").Down = true }, []string{"cp-2"}},
 	}
 	for _, tt := range tests {
@@ -353,4 +359,59 @@ func TestUpgradeGoesOnWhereOnlyAKubeletIsNew(t *testing.T) {
 		w.API.Set("nodes", "", "cp-3", n)
 		comesThrough(t, w, c, dirs[0])
 	})
+}
+
+// TestUpgradeWhoseScriptIsKilled with all that it runs, at every act, so that
+// nothing starts the kubelet again: the next run knows that it is its own to mend.
+func TestUpgradeWhoseScriptIsKilled(t *testing.T) {
+	t.Parallel()
+	c, dirs := testCluster(t), baseDirs(t)
+	f := upgrading("upgrade", c, finished(t, ofOlder(c), c, dirs[0]), dirs)
+	f.about = notTheLock
+	f.struckAt(t, func(trace []sim.Call) []sim.Cut {
+		return slices.DeleteFunc(faultsOf(trace)[sim.Slays], func(cut sim.Cut) bool {
+			return cut.Host != "cp-2" && cut.Host != "w-1" || !strings.Contains(cut.Name, "-upgrade-")
+		})
+	})
+}
+
+// TestUpgradeAfterADiskWasFull: a manifest that was cut to nothing stops neither
+// the run nor its plan; apply refuses to go on with what it cannot read.
+func TestUpgradeAfterADiskWasFull(t *testing.T) {
+	t.Parallel()
+	c, dirs := testCluster(t), baseDirs(t)
+	start := finished(t, ofOlder(c), c, dirs[0])
+	bubble(t, func(t *testing.T) {
+		w := start.World(t, c)
+		w.Slow = true
+		for _, of := range []string{"kube-apiserver", "kube-scheduler"} {
+			w.Host("cp-3").Put(kube.ManifestDir+"/"+of+".yaml", 0o600, "")
+		}
+		if _, err := applyAll(t.Context(), w, withoutCA(ofOlder(c)), dirs[0], nil, nil); err == nil || !strings.Contains(err.Error(), "cp-3: "+apiServerManifest) {
+			t.Errorf("apply: %v", err)
+		}
+		comesThrough(t, w, c, dirs[0])
+	})
+}
+
+// TestApplyLeavesABrokenOffUpgradeAlone: it would build on two versions.
+func TestApplyLeavesABrokenOffUpgradeAlone(t *testing.T) {
+	t.Parallel()
+	c, dirs := testCluster(t), baseDirs(t)
+	start := finished(t, c, c, dirs[0])
+	for _, name := range []string{"cp-2", "w-1"} {
+		bubble(t, func(t *testing.T) {
+			w := start.World(t, c)
+			w.Host(name).Put(owedUpgrade, 0o600, "")
+			before := w.Snapshot(nil)
+			_, err := applyAll(t.Context(), w, withoutCA(c), dirs[0], nil, nil)
+			var conflict *ConflictError
+			if !errors.As(err, &conflict) || !strings.Contains(conflict.What, name) || !strings.Contains(conflict.Run, "ha-install upgrade") {
+				t.Errorf("%v", err)
+			}
+			if after := w.Snapshot(nil); after != before {
+				t.Errorf("something was changed before it was refused:\n%s", cmp.Diff(strings.Split(before, "\n"), strings.Split(after, "\n")))
+			}
+		})
+	}
 }

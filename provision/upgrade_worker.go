@@ -91,7 +91,8 @@ func (u *upgrade) kubeletIs(ih inventory.Host, to string) phase.Check {
 }
 
 // workerScript exchanges what a worker runs: its configuration by kubeadm, whose
-// copy of the equal one before goes, then binaries and kubelet. Arguments: where
+// copy of the equal one before goes, then binaries and kubelet, with a note
+// meanwhile, as on a master. Arguments: where
 // the new binaries wait, "restart" when the container runtime has to be, and
 // preflight errors that kubeadm is to ignore.
 const workerScript = `set -eu
@@ -99,16 +100,20 @@ kubeadm=kubeadm
 for f in "$1"/usr/local/bin/kubeadm "$1"/usr/bin/kubeadm; do
 	if [ -x "$f" ]; then kubeadm=$f; fi
 done
+waiting() { if [ -d "$1" ]; then (cd "$1" && find . -type f); fi; }
+trap 'waiting "$@" | while read -r f; do rm -f -- "/$f.ha-install"; done' EXIT
+waiting "$@" | while read -r f; do cp -p -- "$1/$f" "/$f.ha-install"; done
+` + roomFunction + `room /var/lib/kubelet
 "$kubeadm" upgrade node --ignore-preflight-errors "$3"
 rm -rf -- /etc/kubernetes/tmp/kubeadm-kubelet-config*
 rmdir --ignore-fail-on-non-empty -- /etc/kubernetes/tmp || true
-waiting() { if [ -d "$1" ]; then (cd "$1" && find . -type f); fi; }
-waiting "$@" | while read -r f; do cp -p -- "$1/$f" "/$f.ha-install"; done
-trap 'systemctl start kubelet.service' EXIT
+` + noteScript + `trap 'systemctl start kubelet.service' EXIT
 systemctl stop kubelet.service
 waiting "$@" | while read -r f; do mv -f -- "/$f.ha-install" "/$f"; done
 systemctl daemon-reload
 if [ "$2" = restart ]; then systemctl restart containerd.service; fi
+systemctl start kubelet.service
+rm -f -- ` + owedUpgrade + `
 `
 
 const stepWorker = "worker-upgrade"
@@ -131,7 +136,7 @@ func (u *upgrade) worker(ih inventory.Host) phase.Phase {
 	return phase.Phase{
 		Name: "upgrade", Host: ih.Name,
 		Done:  func(ctx context.Context) (bool, error) { return u.hasArrived(ctx, ih) },
-		Needs: []phase.Check{u.endpointFrom(ih)},
+		Needs: []phase.Check{u.imagesThere(ih), u.endpointFrom(ih)},
 		Do: func(ctx context.Context) error {
 			h, err := u.host(ih.Name)
 			if err != nil {

@@ -38,17 +38,19 @@ func (a *apply) allVotes() phase.Check {
 }
 
 // leaders wants a leader of each component, among the masters.
-func (a *apply) leaders() phase.Check { return a.led(takeover) }
+func (a *apply) leaders() phase.Check { return a.led(kube.LeaseStale) }
 
-// led is leaders, of which each has said so within that time: one that has died
-// holds its lease on.
+// led is leaders, of which each has said so within that time, or says so while
+// we look, whatever the clock of this machine says: one that has died holds its
+// lease on.
 func (a *apply) led(within time.Duration) phase.Check {
+	renewed := map[string]time.Time{} // when they were first looked at
 	return phase.Check{Name: "controller-manager and scheduler to have leaders", Run: func(ctx context.Context) error {
 		client, err := a.anyAPI(ctx)
 		if err != nil {
 			return err
 		}
-		leaders, err := client.Leaders(ctx)
+		leaders, err := client.Elected(ctx)
 		if err != nil {
 			return err
 		}
@@ -56,8 +58,12 @@ func (a *apply) led(within time.Duration) phase.Check {
 			if h, ok := a.Cluster.HostByName(l.Node); !ok || h.Role != inventory.RoleControlPlane {
 				return fmt.Errorf("%s is led by %s, which is no master of the inventory", l.Component, l.Node)
 			}
-			if age := l.Age.Duration(); age > within {
-				return fmt.Errorf("%s: %s has not renewed for %s", l.Component, l.Node, age.Round(time.Second))
+			first, looked := renewed[l.Component]
+			if !looked {
+				renewed[l.Component] = l.Renewed
+			}
+			if age := l.Age.Duration(); age > within && (!looked || l.Renewed.Equal(first)) {
+				return fmt.Errorf("%s: %s has not renewed its lease for %s by the clock of this machine", l.Component, l.Node, age.Round(time.Second))
 			}
 		}
 		return nil

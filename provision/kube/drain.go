@@ -76,6 +76,14 @@ func (c *Client) Drain(ctx context.Context, node string, o DrainOptions) error {
 	}
 }
 
+// Lost are the pods of a Node for whose sake a Drain without Force would leave
+// it alone: nobody would bring them back.
+func (c *Client) Lost(ctx context.Context, node string) ([]BlockedPod, error) {
+	d := &draining{Client: c, node: node}
+	_, err := d.look(ctx)
+	return d.alone, err
+}
+
 // draining is one drain under way.
 type draining struct {
 	*Client

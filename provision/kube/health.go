@@ -128,15 +128,31 @@ func (c *Client) NodeReady(ctx context.Context, node string) error {
 type Leader struct {
 	Component string        `json:"component"`
 	Node      string        `json:"node"`
-	Age       units.Seconds `json:"ageSeconds"` // since the last renewal
+	Age       units.Seconds `json:"ageSeconds"` // since the last renewal, by the clock of this machine
+	Renewed   time.Time     `json:"-"`          // by the leader's own clock
 }
 
-// leaseStale is beyond the 15 s lease of kubeadm's defaults: nobody is leading.
-const leaseStale = 20 * time.Second
+// LeaseStale is beyond the 15 s lease of kubeadm's defaults: nobody is leading.
+const LeaseStale = 20 * time.Second
 
 // Leaders reads who leads among the controller-managers and schedulers. A
 // component whose lease has run out is an error that names it.
 func (c *Client) Leaders(ctx context.Context) ([]Leader, error) {
+	leaders, err := c.Elected(ctx)
+	if err != nil {
+		return leaders, err
+	}
+	for _, l := range leaders {
+		if age := l.Age.Duration(); age > LeaseStale {
+			return leaders, fmt.Errorf("%s: last leader %s has not renewed for %s", l.Component, l.Node, age.Round(time.Second))
+		}
+	}
+	return leaders, nil
+}
+
+// Elected reads who holds the leases of the controller-managers and schedulers,
+// which may have run out. A component whose lease nobody holds is an error.
+func (c *Client) Elected(ctx context.Context) ([]Leader, error) {
 	var leaders []Leader
 	for _, component := range []string{"kube-controller-manager", "kube-scheduler"} {
 		lease, err := c.CoordinationV1().Leases(metav1.NamespaceSystem).Get(ctx, component, metav1.GetOptions{})
@@ -147,12 +163,9 @@ func (c *Client) Leaders(ctx context.Context) ([]Leader, error) {
 		if holder == nil || *holder == "" || lease.Spec.RenewTime == nil { // client-go gives a lease back by emptying it
 			return leaders, fmt.Errorf("%s: nobody leads", component)
 		}
-		l := Leader{Component: component, Age: units.Seconds(time.Since(lease.Spec.RenewTime.Time))}
+		l := Leader{Component: component, Age: units.Seconds(time.Since(lease.Spec.RenewTime.Time)), Renewed: lease.Spec.RenewTime.Time}
 		l.Node, _, _ = strings.Cut(*holder, "_")
 		leaders = append(leaders, l)
-		if l.Age.Duration() > leaseStale {
-			return leaders, fmt.Errorf("%s: last leader %s has not renewed for %s", component, l.Node, l.Age.Duration().Round(time.Second))
-		}
 	}
 	return leaders, nil
 }
@@ -247,19 +260,4 @@ func (c *Client) KubeletIs(ctx context.Context, node, version string) error {
 		return fmt.Errorf("node %s: its kubelet is %s, wanted %s", node, is, version)
 	}
 	return nil
-}
-
-// ProxyImage is the image of kubeadm's kube-proxy; a NotFound error when the
-// cluster has none.
-func (c *Client) ProxyImage(ctx context.Context) (string, error) {
-	ds, err := c.AppsV1().DaemonSets(metav1.NamespaceSystem).Get(ctx, "kube-proxy", metav1.GetOptions{})
-	if err != nil {
-		return "", err
-	}
-	for _, container := range ds.Spec.Template.Spec.Containers {
-		if container.Name == "kube-proxy" {
-			return container.Image, nil
-		}
-	}
-	return "", fmt.Errorf("DaemonSet kube-proxy has no container of that name")
 }

@@ -33,10 +33,11 @@ const (
 	EtcdDies              // the host's etcd, until its kubelet starts it again
 	Isolates              // the host's etcd is cut off from the others for some time
 	Breaks                // the host's disk takes no more writes
+	Slays                 // the shell of a step, with all that it runs: no trap is heard
 )
 
 func (f Fault) String() string {
-	return [...]string{"the installer dies", "one call fails", "the connection is lost", "the host reboots", "its etcd dies", "its etcd is cut off", "the disk is read-only from"}[f]
+	return [...]string{"the installer dies", "one call fails", "the connection is lost", "the host reboots", "its etcd dies", "its etcd is cut off", "the disk is read-only from", "the step is killed"}[f]
 }
 
 // How long faults last.
@@ -238,6 +239,8 @@ func (h *Host) suffer(cut Cut) error {
 		if cut.When == After { // its answer comes all the same
 			return nil
 		}
+	case Slays:
+		return errSlain
 	case Breaks:
 		return fmt.Errorf("%s: %s: %w", h.name, cut.Name, syscall.EROFS)
 	}

@@ -223,7 +223,12 @@ func (h *Host) UploadConfig(config string) error {
 			api.Set("configmaps", "kube-system", "kubeadm-config", corev1.ConfigMap{Data: map[string]string{"ClusterConfiguration": document}})
 		}
 	}
-	api.Set("configmaps", "kube-system", "kubelet-config", corev1.ConfigMap{})
+	return h.UploadKubelet()
+}
+
+// UploadKubelet is `kubeadm init phase upload-config kubelet`.
+func (h *Host) UploadKubelet() error {
+	h.w.API.Set("configmaps", "kube-system", "kubelet-config", corev1.ConfigMap{})
 	return nil
 }
 
@@ -239,15 +244,31 @@ func (h *Host) InitToken(config string) error {
 
 // Addons is `kubeadm init phase addon all`, the last thing that init makes.
 func (h *Host) Addons(config string) error {
-	var proxy appsv1.DaemonSet
-	proxy.Spec.Template.Spec.Containers = []corev1.Container{{Name: "kube-proxy", Image: "registry.k8s.io/kube-proxy:" + h.versionIn(config)}}
-	h.w.API.Set("daemonsets", "kube-system", "kube-proxy", proxy)
-	for _, name := range []string{"kube-proxy", "coredns"} {
-		h.w.API.Set("configmaps", "kube-system", name, corev1.ConfigMap{})
+	for _, name := range []string{"coredns", "kube-proxy"} {
+		if err := h.Addon(config, name); err != nil {
+			return err
+		}
 	}
 	for _, component := range []string{"kube-controller-manager", "kube-scheduler"} {
 		h.w.API.Set("leases", "kube-system", component, kubeapi.Object{"spec": kubeapi.Object{"holderIdentity": h.name + "_x", "renewTime": "2999-01-01T00:00:00.000000Z"}})
 	}
+	return nil
+}
+
+// Addon is `kubeadm init phase addon` for one of them. Its pods run at once.
+func (h *Host) Addon(config, name string) error {
+	version := h.versionIn(config)
+	pods := corev1.PodSpec{Containers: []corev1.Container{{Name: name, Image: "registry.k8s.io/" + name + ":" + version}}}
+	if name == "kube-proxy" {
+		var proxy appsv1.DaemonSet
+		proxy.Spec.Template.Spec = pods
+		h.w.API.Set("daemonsets", "kube-system", name, proxy)
+	} else {
+		dns := appsv1.Deployment{Status: appsv1.DeploymentStatus{UpdatedReplicas: 1, AvailableReplicas: 1}}
+		dns.Spec.Template.Spec = pods
+		h.w.API.Set("deployments", "kube-system", name, dns)
+	}
+	h.w.API.Set("configmaps", "kube-system", name, corev1.ConfigMap{})
 	return nil
 }
 

@@ -142,6 +142,9 @@ func (h *Host) act(s *step) bool {
 		h.trapped(s)
 		h.ended(s, run.Code, run.Stderr+"\n")
 		return false
+	case errors.Is(err, errSlain):
+		h.ended(s, 137, "Killed\n")
+		return false
 	case errors.Is(err, host.ErrConnectionLost): // what the cut did to the host is done
 		if h.unfollowed == nil {
 			h.unfollowed = map[string]bool{}
@@ -154,6 +157,9 @@ func (h *Host) act(s *step) bool {
 	}
 	return h.steps[s.id] == s
 }
+
+// errSlain ends a step by a signal that no shell can trap.
+var errSlain = errors.New("killed")
 
 // trapped does what a script that broke off has set a trap for.
 func (h *Host) trapped(s *step) {

@@ -9,8 +9,9 @@ import (
 // stopped binaries and manifests, and the kubelet again.
 func (h *Host) Exchange(config, staged string, restart bool) []func() error {
 	acts := []func() error{
-		h.renew,
 		func() error { return h.beside(staged) },
+		h.renew,
+		h.note,
 		func() error { h.halt("kubelet.service"); return nil },
 		func() error { h.apiEnded = true; return nil },
 		func() error { h.etcdEnded = true; return nil },
@@ -24,12 +25,27 @@ func (h *Host) Exchange(config, staged string, restart bool) []func() error {
 		func() error { return h.EtcdManifest(config) },
 		func() error { return h.ControlPlane(config) },
 		h.StartKubelet,
+		h.unnote,
 	)
+}
+
+// exchanging is the note of an exchange that is under way.
+const exchanging = "/var/lib/ha-install/owed/upgrade"
+
+func (h *Host) note() error {
+	h.Put(exchanging, 0o644, "")
+	return nil
+}
+
+func (h *Host) unnote() error {
+	delete(h.Files, exchanging)
+	return nil
 }
 
 // ExchangeWorker is what a worker's upgrade does.
 func (h *Host) ExchangeWorker(staged string, restart bool) []func() error {
 	acts := []func() error{
+		func() error { return h.beside(staged) },
 		func() error {
 			if h.w.leader() == nil {
 				return h.failure([]string{"kubeadm", "upgrade", "node"}, 1, "no API server answers")
@@ -37,7 +53,7 @@ func (h *Host) ExchangeWorker(staged string, restart bool) []func() error {
 			h.Put("/var/lib/kubelet/config.yaml", 0o644, "config")
 			return nil
 		},
-		func() error { return h.beside(staged) },
+		h.note,
 		func() error { h.halt("kubelet.service"); return nil },
 		func() error { return h.settle(staged) },
 		func() error { h.Reloaded = h.sums("/etc/systemd/system"); return nil },
@@ -45,7 +61,7 @@ func (h *Host) ExchangeWorker(staged string, restart bool) []func() error {
 	if restart {
 		acts = append(acts, func() error { return h.start(nil, "containerd.service") })
 	}
-	return append(acts, func() error { return h.start(nil, "kubelet.service") })
+	return append(acts, func() error { return h.start(nil, "kubelet.service") }, h.unnote)
 }
 
 // renew is `kubeadm certs renew all`.
