@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/ha-install/ha-install/inventory"
@@ -45,6 +46,9 @@ type upgrade struct {
 	order []inventory.Host    // masters, the leader of etcd last
 	// balancers of their own, who holds the VIP last.
 	balancers []inventory.Host
+
+	mu   sync.Mutex
+	dues map[string]bool // by host; see due
 }
 
 func newUpgrade(s *Site, o UpgradeOptions) (*upgrade, error) {
@@ -56,7 +60,7 @@ func newUpgrade(s *Site, o UpgradeOptions) (*upgrade, error) {
 		o.DrainTimeout = DefaultDrainTimeout
 	}
 	o.WorkersAtOnce = max(o.WorkersAtOnce, 1)
-	return &upgrade{apply: a, UpgradeOptions: o}, nil
+	return &upgrade{apply: a, UpgradeOptions: o, dues: map[string]bool{}}, nil
 }
 
 // Upgrade takes a running cluster to the version of the inventory, one master
@@ -150,10 +154,9 @@ func (u *upgrade) announce(name string, hook func(context.Context, string) error
 	}
 	return []phase.Phase{{
 		Name: name, Host: ih.Name,
-		// What runs was seen at the beginning: after the exchange it is still due.
-		Done: func(context.Context) (bool, error) {
-			seen := u.nodes[ih.Name]
-			return seen.arrived(u.Cluster.Spec.Kubernetes.Version) && !seen.begun(u.Cluster.Spec.Kubernetes.Version), nil
+		Done: func(ctx context.Context) (bool, error) {
+			due, err := u.due(ctx, ih)
+			return !due && !u.nodes[ih.Name].begun(u.Cluster.Spec.Kubernetes.Version), err
 		},
 		Do: func(ctx context.Context) error { return hook(ctx, ih.Name) },
 		Explain: func(context.Context) ([]phase.Change, error) {

@@ -107,8 +107,8 @@ func (u *upgrade) master(ih inventory.Host) phase.Phase {
 	return phase.Phase{
 		Name: "upgrade", Host: ih.Name,
 		Done: func(ctx context.Context) (bool, error) {
-			if done, err := u.hasArrived(ctx, ih); !done || err != nil {
-				return done, err
+			if due, err := u.due(ctx, ih); due || err != nil {
+				return false, err
 			}
 			return u.comesUp(ctx, ih), nil
 		},
@@ -128,7 +128,7 @@ func (u *upgrade) master(ih inventory.Host) phase.Phase {
 		After:       []string{"stage"},
 		Explain:     func(ctx context.Context) ([]phase.Change, error) { return u.explainMaster(ctx, ih) },
 		Foresee: func(ctx context.Context, _ []string) (phase.State, []phase.Change, error) {
-			if done, err := u.hasArrived(ctx, ih); done || err != nil {
+			if due, err := u.due(ctx, ih); !due || err != nil {
 				return phase.AlreadyDone, nil, err
 			}
 			changes, err := u.explainMaster(ctx, ih)
@@ -147,6 +147,25 @@ func (u *upgrade) whole(ih inventory.Host) []phase.Check {
 		gate = append(gate, u.balancerFit())
 	}
 	return gate
+}
+
+// due says that something of a node is to be exchanged. It is looked at once, as
+// hosts were when the run began: after the exchange it was due all the same.
+func (u *upgrade) due(ctx context.Context, ih inventory.Host) (bool, error) {
+	u.mu.Lock()
+	due, known := u.dues[ih.Name]
+	u.mu.Unlock()
+	if known {
+		return due, nil
+	}
+	arrived, err := u.hasArrived(ctx, ih)
+	if err != nil {
+		return false, err
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.dues[ih.Name] = !arrived
+	return !arrived, nil
 }
 
 // hasArrived says that nothing of a node is left to exchange.

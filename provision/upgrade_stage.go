@@ -137,8 +137,8 @@ func (u *upgrade) keepFiles(ih inventory.Host) phase.Phase {
 	return phase.Phase{
 		Name: "keep", Host: ih.Name,
 		Done: func(ctx context.Context) (bool, error) {
-			if u.nodes[ih.Name].arrived(u.Cluster.Spec.Kubernetes.Version) {
-				return true, nil
+			if due, err := u.due(ctx, ih); !due || err != nil {
+				return err == nil, err
 			}
 			h, err := u.host(ih.Name)
 			if err != nil {
@@ -165,10 +165,10 @@ func (u *upgrade) keepFiles(ih inventory.Host) phase.Phase {
 func (u *upgrade) backup() phase.Phase {
 	return phase.Phase{
 		Name: "backup",
-		Done: func(context.Context) (bool, error) {
+		Done: func(ctx context.Context) (bool, error) {
 			for _, ih := range u.Cluster.Nodes() {
-				if !u.nodes[ih.Name].arrived(u.Cluster.Spec.Kubernetes.Version) {
-					return false, nil
+				if due, err := u.due(ctx, ih); due || err != nil {
+					return false, err
 				}
 			}
 			return true, nil

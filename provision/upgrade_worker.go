@@ -135,7 +135,10 @@ func (u *upgrade) worker(ih inventory.Host) phase.Phase {
 	}
 	return phase.Phase{
 		Name: "upgrade", Host: ih.Name,
-		Done:  func(ctx context.Context) (bool, error) { return u.hasArrived(ctx, ih) },
+		Done: func(ctx context.Context) (bool, error) {
+			due, err := u.due(ctx, ih)
+			return !due, err
+		},
 		Needs: []phase.Check{u.imagesThere(ih), u.endpointFrom(ih)},
 		Do: func(ctx context.Context) error {
 			h, err := u.host(ih.Name)
@@ -154,7 +157,7 @@ func (u *upgrade) worker(ih inventory.Host) phase.Phase {
 		After:       []string{"stage", "kubeadm-config"},
 		Explain:     explain,
 		Foresee: func(ctx context.Context, _ []string) (phase.State, []phase.Change, error) {
-			if done, err := u.hasArrived(ctx, ih); done || err != nil {
+			if due, err := u.due(ctx, ih); !due || err != nil {
 				return phase.AlreadyDone, nil, err
 			}
 			changes, err := explain(ctx)

@@ -63,9 +63,10 @@ func (a *apply) led(within time.Duration) phase.Check {
 				renewed[l.Component] = l.Renewed
 			}
 			if age := l.Age.Duration(); age > within && (!looked || l.Renewed.Equal(first)) {
-				return fmt.Errorf("%s: %s has not renewed its lease for %s by the clock of this machine", l.Component, l.Node, age.Round(time.Second))
+				return fmt.Errorf("%s: last leader %s has not renewed for %s, by the clock of this machine", l.Component, l.Node, age.Round(time.Second))
 			}
 		}
+		clear(renewed) // the next one to ask looks anew
 		return nil
 	}}
 }

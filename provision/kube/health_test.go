@@ -137,8 +137,10 @@ func TestLeaders(t *testing.T) {
 		{"no lease yet", func(api *kubeapi.Server) { setLease(api, "kube-controller-manager", "cp-2_0f1e", 0) },
 			"kube-controller-manager cp-2", `kube-scheduler: leases.coordination.k8s.io "kube-scheduler" not found`},
 		{"a lease that was given back", func(api *kubeapi.Server) { setLease(api, "kube-controller-manager", "", 0) }, "", "kube-controller-manager: nobody leads"},
-		{"a lease that ran out", func(api *kubeapi.Server) { setLease(api, "kube-controller-manager", "cp-3_0f1e", time.Minute) },
-			"kube-controller-manager cp-3", "last leader cp-3 has not renewed for 1m0s"},
+		{"a lease that ran out", func(api *kubeapi.Server) {
+			setLease(api, "kube-controller-manager", "cp-3_0f1e", time.Minute)
+			setLease(api, "kube-scheduler", "cp-1_a2b3", time.Second)
+		}, "kube-controller-manager cp-3, kube-scheduler cp-1", "kube-controller-manager: last leader cp-3 has not renewed for 1m0s"},
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
