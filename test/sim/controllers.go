@@ -74,7 +74,7 @@ func mirror(api *kubeapi.Server, namespace, name string) bool {
 // DaemonSet are ready at once, those made by hand succeed, and budgets are counted.
 func control(api *kubeapi.Server) {
 	api.React = func(verb, resource, namespace, _ string) {
-		if resource == "deployments" || resource == "pods" {
+		if (resource == "deployments" || resource == "pods") && namespace != metav1.NamespaceSystem { // whose addons are there, and that is all
 			deploy(api, namespace)
 		}
 		if resource == "deployments" || resource == "pods" || resource == "poddisruptionbudgets" {
