@@ -119,6 +119,7 @@ func exitCode(err error) int {
 		notWhole    *provision.NotWholeError
 		balancer    *provision.BalancerError
 		drain       *kube.DrainError
+		alive       *provision.AliveError
 	)
 	switch {
 	case errors.As(err, &usage):
@@ -133,6 +134,8 @@ func exitCode(err error) int {
 		return exitPreflight
 	case errors.As(err, &drain):
 		return exitDrain
+	case errors.As(err, &alive):
+		return exitDegraded
 	case errors.As(err, &unreachable), connection(err):
 		return exitUnreachable
 	case errors.As(err, &quorum):

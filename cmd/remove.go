@@ -110,9 +110,6 @@ type hostVerb struct {
 func (v hostVerb) showPlan(c *cobra.Command, cluster *inventory.Cluster, base string) error {
 	site := provision.Connect(c.Context(), cluster, base, provision.SSH)
 	defer site.Close()
-	if err := site.RequireAll(); err != nil {
-		return err
-	}
 	if err := awaitSteps(c, site); err != nil {
 		return err
 	}
@@ -164,9 +161,6 @@ func (v hostVerb) carryOut(c *cobra.Command, args []string, cluster *inventory.C
 // agreed shows the plan on the terminal and has the name typed, unless there is
 // nothing to do.
 func (v hostVerb) agreed(c *cobra.Command, site *provision.Site) (provision.Plan, error) {
-	if err := site.RequireAll(); err != nil {
-		return provision.Plan{}, err
-	}
 	if err := awaitSteps(c, site); err != nil {
 		return provision.Plan{}, err
 	}

@@ -37,6 +37,28 @@ func TestRemoveAsksForTheHostsName(t *testing.T) {
 	}
 }
 
+func TestReplaceIsToldWhoComes(t *testing.T) {
+	file := writeInventory(t, nil)
+	rows := []struct {
+		name string
+		args []string
+		code int
+		want string
+	}{
+		{"by itself", []string{"--with", "cp-3", file, "cp-3"}, exitUsage, "leave it out"},
+		{"a host that the inventory does not have", []string{"--with", "cp-4", "--confirm", "cp-3", file, "cp-3"}, exitInvalid, "add its lines with role control-plane"},
+		{"a balancer that is lost", []string{"--confirm", "lb-1", file, "lb-1"}, exitInvalid, "no master lb-1"},
+		{"another name", []string{"--confirm", "cp-2", file, "cp-3"}, exitUsage, `"cp-2" is not the name of the host`},
+		{"nobody in its place", []string{"--confirm", "cp-3", file, "cp-3"}, exitInvalid, "--with NEWHOST"},
+		{"nobody in its place, planned", []string{"--plan", file, "cp-3"}, exitInvalid, "--with NEWHOST"},
+	}
+	for _, row := range rows {
+		if code, _, errOut := run(t, "", append([]string{"replace"}, row.args...)...); code != row.code || !strings.Contains(errOut, row.want) {
+			t.Errorf("%s: exit code %d, %s", row.name, code, errOut)
+		}
+	}
+}
+
 func TestHostsAreCompleted(t *testing.T) {
 	file := writeInventory(t, nil)
 	_, out, _ := run(t, "", "__complete", "remove", file, "")

@@ -46,6 +46,7 @@ func TestExitCodes(t *testing.T) {
 		{"a refusal when nothing is proven", refusal(etcd.Unknown), 13},
 		{"a verdict that was shown", &saidError{&verdictError{etcd.NoQuorum}}, 11},
 		{"a degraded verdict", &verdictError{etcd.Degraded}, 10},
+		{"a master that is not dead", &provision.AliveError{Host: "cp-2"}, 10},
 		{"a node that is not empty", &kube.DrainError{Node: "w-1"}, 16},
 	}
 	for _, row := range rows {

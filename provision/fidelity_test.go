@@ -94,7 +94,7 @@ var byState = []string{
 var attempt = regexp.MustCompile(`-[0-9]+$`)
 
 // TestEveryFakeIsCompared goes through all calls that apply, scaling out, an upgrade,
-// a drill, a backup, removals and reset make, and wants a claim, or the comparison of states, for each of them.
+// a drill, a backup, removals, a replacement and reset make, and wants a claim, or the comparison of states, for each of them.
 func TestEveryFakeIsCompared(t *testing.T) {
 	t.Parallel()
 	three, dirs := dressed(t), baseDirs(t)
@@ -136,6 +136,19 @@ func TestEveryFakeIsCompared(t *testing.T) {
 		w.Slow = true
 		running(t, w, ofOlder(three), dirs[0])
 		if _, err := upgradeAll(t.Context(), w, withoutCA(three), dirs[0], nil); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range w.Trace() {
+			calls[attempt.ReplaceAllString(c.Name, "")] = true
+		}
+	})
+	four := andOneMore(three)
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, four)
+		w.Slow = true
+		running(t, w, three, dirs[0])
+		w.Destroy("cp-3")
+		if _, err := replaceHost(t.Context(), w, withoutCA(four), dirs[0], "cp-3", "cp-4", nil); err != nil {
 			t.Fatal(err)
 		}
 		for _, c := range w.Trace() {

@@ -190,7 +190,7 @@ func (r *removal) removeMember() phase.Phase {
 			_, err = r.members.Do(ctx, r.operation(), etcd.Want{Watch: sayMissing(ctx)}, etcd.PreGateBudget)
 			return err
 		},
-		Gate:        []phase.Check{r.kept.quorumWith(etcd.Want{What: "without " + r.Host, AllHealthy: true, Learners: etcd.AnyLearners})},
+		Gate:        []phase.Check{r.kept.quorumWithin("without " + r.Host)},
 		GateTimeout: restartGate,
 		Explain: func(ctx context.Context) ([]phase.Change, error) {
 			d := etcd.Project(r.members.Look(ctx, etcd.Options{ReadOnly: true}), r.operation())

@@ -121,6 +121,7 @@ func (s *Site) ReadOnly() {
 // it closes only what is its own.
 func (s *Site) view() (view *Site, closeView func()) {
 	v := newSite(s.Cluster, s.BaseDir)
+	v.Operator = s.Operator
 	s.mu.Lock()
 	v.hosts, v.down = maps.Clone(s.hosts), maps.Clone(s.down)
 	s.mu.Unlock()

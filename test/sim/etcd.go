@@ -89,6 +89,8 @@ func (h *Host) startEtcd() {
 	existing := strings.Contains(string(manifest.Content), "--initial-cluster-state=existing")
 	listed := h.listed()
 	switch {
+	case listed != nil && fmt.Sprint(listed.id) == h.lostData:
+		return // it ends again and again
 	case listed != nil && listed.name == "" && existing:
 		listed.name = h.name
 	case listed != nil:

@@ -89,6 +89,8 @@ type Host struct {
 	drained   map[string]bool      // servers that HAProxy sends nobody new to
 	enables   map[string]time.Time // when a timer takes that back, by server
 	off       bool                 // no power
+	gone      bool                 // and for good
+	lostData  string               // the ID of the member whose data were taken away
 	boots     int
 	lostUntil time.Time // the connection to it
 	steps     map[string]*step

@@ -11,6 +11,52 @@ import (
 // powerOff takes the host's power away; it starts again by itself. What only
 // ran is gone, what was written is not.
 func (h *Host) powerOff() {
+	h.endPower()
+	h.w.going.Go(func() {
+		<-time.After(bootTime)
+		h.w.mu.Lock()
+		defer h.w.mu.Unlock()
+		if h.off && !h.gone {
+			h.boot()
+		}
+	})
+}
+
+// Destroy takes a host's power away for good. What its components led is led by
+// others when it returns.
+func (w *World) Destroy(name string) {
+	w.mu.Lock()
+	h := w.hosts[name]
+	h.gone = true
+	h.endPower()
+	w.mu.Unlock()
+	w.Succeed(name)
+}
+
+// Succeed waits until others lead what the components of a host have led that
+// do not run any more.
+func (w *World) Succeed(name string) {
+	<-time.After(w.after(leaseTime))
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.succeed(w.hosts[name])
+	w.expected()
+}
+
+// WipeData takes etcd's data away under a master whose kubelet goes on trying to
+// start it.
+func (w *World) WipeData(name string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	h := w.hosts[name]
+	h.lostData = string(h.Files[etcdDir+"/member/id"].Content)
+	for _, p := range h.under(etcdDir) {
+		delete(h.Files, p)
+	}
+	h.closeTunnels()
+}
+
+func (h *Host) endPower() {
 	h.off = true
 	h.steps = map[string]*step{}
 	h.orphans, h.apiEnded, h.etcdEnded = false, false, false
@@ -24,14 +70,6 @@ func (h *Host) powerOff() {
 		delete(h.Files, p)
 	}
 	h.closeTunnels()
-	h.w.going.Go(func() {
-		<-time.After(bootTime)
-		h.w.mu.Lock()
-		defer h.w.mu.Unlock()
-		if h.off {
-			h.boot()
-		}
-	})
 }
 
 // boot starts what is enabled.
@@ -67,7 +105,7 @@ func (w *World) Back() {
 		away := false
 		for _, h := range w.hosts {
 			now := time.Now()
-			away = away || h.off || h.lost() || now.Before(h.etcdBack) || now.Before(h.isolatedUntil)
+			away = away || h.off && !h.gone || h.lost() || now.Before(h.etcdBack) || now.Before(h.isolatedUntil)
 		}
 		w.mu.Unlock()
 		if !away {

@@ -63,7 +63,7 @@ func (s *State) World(t testing.TB, c *inventory.Cluster) *World {
 	w.etcd.electAt = time.Time{}
 	for _, h := range w.sorted() {
 		h.etcdUp = time.Time{}
-		if h.off {
+		if h.off && !h.gone {
 			h.boot()
 		}
 		if f := h.failing; f != nil { // whoever held the host is gone
@@ -90,6 +90,7 @@ func (h *Host) take(from *Host) {
 	}
 	h.DpkgLocked = from.DpkgLocked
 	h.StepFails, h.KubeletDies, h.ReadOnly, h.Mute, h.Behind = from.StepFails, from.KubeletDies, from.ReadOnly, from.Mute, from.Behind
+	h.gone, h.lostData = from.gone, from.lostData
 	h.off, h.boots, h.orphans, h.etcdRuns, h.unheard = from.off, from.boots, from.orphans, from.etcdRuns, from.unheard
 	h.apiRuns, h.kubeletRuns, h.podsRead, h.DoesNotStart = from.apiRuns, from.kubeletRuns, from.podsRead, from.DoesNotStart
 	h.apiEnded, h.etcdEnded, h.drained, h.enables = from.apiEnded, from.etcdEnded, maps.Clone(from.drained), maps.Clone(from.enables)
