@@ -75,7 +75,7 @@ func (f *upgradeFlags) add(c *cobra.Command) {
 	f.who.add(c)
 	flags.DurationVar(&f.options.DrainTimeout, "drain-timeout", provision.DefaultDrainTimeout, "how long the pods of a Node may take to leave it")
 	flags.BoolVar(&f.options.DeleteUnmanaged, "delete-unmanaged-pods", false, "also let pods go that nobody will bring back elsewhere")
-	flags.BoolVar(&f.options.AcceptConfig, "accept-config", false, "let the inventory win over what kubeadm-config holds in the cluster")
+	flags.BoolVar(&f.options.AcceptConfig, "accept-config", false, "let the inventory win over what the cluster's ConfigMaps hold: kubeadm-config, kubelet-config, kube-proxy")
 	flags.BoolVar(&f.options.AcceptRemoved, "accept-removed-apis", false, "go on although clients ask for what the version does not serve any more")
 	flags.IntVar(&f.options.WorkersAtOnce, "workers-at-once", 1, "how many workers are upgraded at a time")
 	flags.StringVar(&f.before, "before-host", "", "a program that is called with a host's name before the host is changed")

@@ -8,6 +8,9 @@ import (
 	"strings"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/ha-install/ha-install/provision/etcd"
 	"github.com/ha-install/ha-install/provision/kube"
 	"github.com/ha-install/ha-install/provision/phase"
@@ -19,7 +22,7 @@ import (
 // upgraded: whole, or with no other master out than one that an earlier run of
 // the upgrade has begun with.
 func (u *upgrade) ready() phase.Phase {
-	gate := []phase.Check{u.fixedSettings(), u.configAgrees(), u.nothingRemoved(), u.nobodyLost(), u.budgetsAllow()}
+	gate := []phase.Check{u.fixedSettings(), u.configAgrees(), u.componentsAgree(), u.nothingRemoved(), u.nobodyLost(), u.budgetsAllow()}
 	if u.nodes[u.order[0].Name].begun(u.Cluster.Spec.Kubernetes.Version) {
 		gate = append(gate, u.othersCarry(u.order[0]))
 	} else {
@@ -201,6 +204,60 @@ func (u *upgrade) configAgrees() phase.Check {
 			phase.Tell(ctx, "kubeadm-config will be what the inventory says:\n"+d)
 		}
 		return nil
+	}}
+}
+
+// componentsAgree refuses to take back unasked what an operator has changed in the
+// ConfigMaps that hold the settings of kubelets and of kube-proxy. They are
+// looked at when they are about to be written.
+func (u *upgrade) componentsAgree() phase.Check {
+	maps := []struct {
+		name, key, group string
+		written          func(context.Context) (bool, error)
+	}{
+		{"kubelet-config", "kubelet", templates.KubeletGroup, u.config().Done},
+		{"kube-proxy", "config.conf", templates.KubeProxyGroup, u.addon(kube.KubeProxy).Done},
+	}
+	return phase.Check{Name: "settings of kubelets and kube-proxy to agree with the inventory", Run: func(ctx context.Context) error {
+		client, err := u.anyAPI(ctx)
+		if err != nil {
+			return err
+		}
+		var edits []string
+		for _, m := range maps {
+			if written, err := m.written(ctx); written || err != nil {
+				if err != nil {
+					return err
+				}
+				continue
+			}
+			cm, err := client.CoreV1().ConfigMaps(metav1.NamespaceSystem).Get(ctx, m.name, metav1.GetOptions{})
+			if apierrors.IsNotFound(err) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			of, err := templates.Edits(u.Cluster, m.group, []byte(cm.Data[m.key]))
+			if err != nil {
+				return phase.Final(err)
+			}
+			for _, edit := range of {
+				edits = append(edits, m.name+": "+edit)
+			}
+		}
+		switch {
+		case len(edits) == 0:
+			return nil
+		case u.AcceptConfig:
+			phase.Tell(ctx, "settings in the cluster's ConfigMaps will be what the inventory says:\n"+strings.Join(edits, "\n"))
+			return nil
+		}
+		return phase.Final(&ConflictError{
+			What: "ConfigMaps in the cluster hold what the inventory does not",
+			Why:  "the upgrade would take it back:\n     " + strings.Join(edits, "\n     "),
+			Run:  "put what is to stay into spec.kubeadm.kubeletConfiguration or kubeProxyConfiguration; or ha-install upgrade --accept-config, and the inventory wins",
+		})
 	}}
 }
 

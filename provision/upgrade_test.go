@@ -227,6 +227,10 @@ func TestUpgradeRefuses(t *testing.T) {
 		want    []string
 	}{
 		{"an argument that an operator added", c, edit("- name: profiling\n", "- name: event-ttl\n    value: 2h\n  - name: profiling\n"), []string{"kubeadm-config in the cluster", "event-ttl", "--accept-config"}},
+		{"a setting of kube-proxy and one of kubelets", c, func(w *sim.World) {
+			w.API.Set("configmaps", "kube-system", "kube-proxy", corev1.ConfigMap{Data: map[string]string{"config.conf": "mode: ipvs\nbindAddress: 0.0.0.0\n"}})
+			w.API.Set("configmaps", "kube-system", "kubelet-config", corev1.ConfigMap{Data: map[string]string{"kubelet": "maxPods: 250\n"}})
+		}, []string{"kube-proxy: mode: ipvs, will be unset", "kubelet-config: maxPods: 250", "--accept-config"}},
 		{"another network", c, edit("podSubnet: 10.244.0.0/16", "podSubnet: 10.9.0.0/16"), []string{"podCIDR", "10.9.0.0/16"}},
 		{"a kubelet that is too old", c, kubelet("w-1", "v1.32.1"), []string{"w-1", "v1.32.1"}},
 		{"a kubelet that would go back", c, kubelet("w-1", "v1.37.0"), []string{"w-1", "v1.37.0"}},
@@ -420,4 +424,41 @@ func TestApplyLeavesABrokenOffUpgradeAlone(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestUpgradeStopsWhereAnotherMasterIsNotWhole: a component that dies on one
+// master while another is upgraded ends the run before the next is touched.
+func TestUpgradeStopsWhereAnotherMasterIsNotWhole(t *testing.T) {
+	t.Parallel()
+	c, dirs := testCluster(t), baseDirs(t)
+	start := finished(t, ofOlder(c), c, dirs[0])
+	bubble(t, func(t *testing.T) {
+		w := start.World(t, c)
+		w.Slow = true
+		first := ""
+		o := UpgradeOptions{Backup: backupsIn(w), After: func(_ context.Context, host string) error {
+			first = host
+			for _, ih := range c.ControlPlanes() {
+				if name := "kube-scheduler-" + ih.Name; ih.Name != host {
+					pod := w.API.Get("pods", "kube-system", name)
+					pod["status"] = map[string]any{"containerStatuses": []any{map[string]any{"state": map[string]any{"waiting": map[string]any{"reason": "CrashLoopBackOff"}}}}}
+					w.API.Set("pods", "kube-system", name, pod)
+				}
+			}
+			return nil
+		}}
+		err := upgradeWith(t.Context(), w, withoutCA(c), dirs[0], o)
+		if err == nil || !strings.Contains(err.Error(), "kube-scheduler (CrashLoopBackOff)") {
+			t.Errorf("error %v", err)
+		}
+		for _, ih := range c.ControlPlanes() {
+			want := olderVersion
+			if ih.Name == first {
+				want = wantedVersion
+			}
+			if _, kubelet := w.Host(ih.Name).Runs(); kubelet != want {
+				t.Errorf("%s has kubelet %s, want %s", ih.Name, kubelet, want)
+			}
+		}
+	})
 }
