@@ -426,39 +426,50 @@ func TestApplyLeavesABrokenOffUpgradeAlone(t *testing.T) {
 	}
 }
 
-// TestUpgradeStopsWhereAnotherMasterIsNotWhole: a component that dies on one
-// master while another is upgraded ends the run before the next is touched.
-func TestUpgradeStopsWhereAnotherMasterIsNotWhole(t *testing.T) {
+// TestUpgradeStopsBeforeTheNextMaster when something has changed for the worse
+// while the first one was upgraded.
+func TestUpgradeStopsBeforeTheNextMaster(t *testing.T) {
 	t.Parallel()
 	c, dirs := testCluster(t), baseDirs(t)
 	start := finished(t, ofOlder(c), c, dirs[0])
-	bubble(t, func(t *testing.T) {
-		w := start.World(t, c)
-		w.Slow = true
-		first := ""
-		o := UpgradeOptions{Backup: backupsIn(w), After: func(_ context.Context, host string) error {
-			first = host
+	for _, row := range []struct {
+		name  string
+		spoil func(w *sim.World, host string)
+		want  string
+	}{
+		{"a component has died", func(w *sim.World, host string) {
+			pod := w.API.Get("pods", "kube-system", "kube-scheduler-"+host)
+			pod["status"] = map[string]any{"containerStatuses": []any{map[string]any{"state": map[string]any{"waiting": map[string]any{"reason": "CrashLoopBackOff"}}}}}
+			w.API.Set("pods", "kube-system", "kube-scheduler-"+host, pod)
+		}, "kube-scheduler (CrashLoopBackOff)"},
+		{"images are gone", func(w *sim.World, host string) { clear(w.Host(host).Images) }, "has not any more"},
+	} {
+		bubble(t, func(t *testing.T) {
+			w := start.World(t, c)
+			w.Slow = true
+			first := ""
+			o := UpgradeOptions{Backup: backupsIn(w), After: func(_ context.Context, host string) error {
+				first = host
+				for _, ih := range c.ControlPlanes() {
+					if ih.Name != host {
+						row.spoil(w, ih.Name)
+					}
+				}
+				return nil
+			}}
+			err := upgradeWith(t.Context(), w, withoutCA(c), dirs[0], o)
+			if err == nil || !strings.Contains(err.Error(), row.want) {
+				t.Errorf("%s: error %v", row.name, err)
+			}
 			for _, ih := range c.ControlPlanes() {
-				if name := "kube-scheduler-" + ih.Name; ih.Name != host {
-					pod := w.API.Get("pods", "kube-system", name)
-					pod["status"] = map[string]any{"containerStatuses": []any{map[string]any{"state": map[string]any{"waiting": map[string]any{"reason": "CrashLoopBackOff"}}}}}
-					w.API.Set("pods", "kube-system", name, pod)
+				want := olderVersion
+				if ih.Name == first {
+					want = wantedVersion
+				}
+				if _, kubelet := w.Host(ih.Name).Runs(); kubelet != want {
+					t.Errorf("%s: %s has kubelet %s, want %s", row.name, ih.Name, kubelet, want)
 				}
 			}
-			return nil
-		}}
-		err := upgradeWith(t.Context(), w, withoutCA(c), dirs[0], o)
-		if err == nil || !strings.Contains(err.Error(), "kube-scheduler (CrashLoopBackOff)") {
-			t.Errorf("error %v", err)
-		}
-		for _, ih := range c.ControlPlanes() {
-			want := olderVersion
-			if ih.Name == first {
-				want = wantedVersion
-			}
-			if _, kubelet := w.Host(ih.Name).Runs(); kubelet != want {
-				t.Errorf("%s has kubelet %s, want %s", ih.Name, kubelet, want)
-			}
-		}
-	})
+		})
+	}
 }
