@@ -18,7 +18,8 @@ const cordoner = "upgrade"
 func (u *upgrade) drain(ih inventory.Host) phase.Phase {
 	return phase.Phase{
 		Name: "drain", Host: ih.Name,
-		Done: func(context.Context) (bool, error) { return !u.minor(ih), nil },
+		Done:  func(context.Context) (bool, error) { return !u.minor(ih), nil },
+		Needs: []phase.Check{u.imagesThere(ih)},
 		Do: func(ctx context.Context) error {
 			client, err := u.anyAPI(ctx)
 			if err != nil {

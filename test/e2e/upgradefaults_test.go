@@ -28,7 +28,8 @@ func upgradeThroughFaults(t *testing.T) {
 	}{
 		{"an operator's edit of kubeadm-config", editedConfig},
 		{"fault 4: etcd of another master is down", etcdDownElsewhere},
-		{"fault 27: the second master's API server does not start", brokenImage},
+		{"an image is another one on the second master", otherImage},
+		{"fault 27: the second master's API server does not start", apiServerDoesNotStart},
 		{"fault 26: an image is gone from the last master", imageGone},
 	} {
 		t.Run(trouble.name, func(t *testing.T) { trouble.run(t, after) })
@@ -125,24 +126,30 @@ func etcdDownElsewhere(t *testing.T, after string) {
 	awaitFaultless(t, after, 3*time.Minute)
 }
 
-// brokenImage puts an image that has no API server in it under the name of the
-// new one on the second master, after all images have been checked.
-func brokenImage(t *testing.T, after string) {
+// otherImage puts an image that has no API server in it under the name of the new
+// one on the second master, after all images have been checked: it is seen before
+// anything of that master is stopped.
+func otherImage(t *testing.T, after string) {
 	image := imagesOf(t, lab.DefaultVersion)["kube-apiserver"]
 	program, called := hook(t, 2, "host=$1\n"+inHost("host", "ctr -n k8s.io images tag --force ha-install.test/echo:1 "+image))
 	r := ha(t, "upgrade", "--yes", "--before-host", program, after)
-	if r.code == 0 {
-		t.Fatalf("it came through with an image that does not start\n%s", r.tail())
+	names := stoppedAtTheSecond(t, r, called)
+	if text := r.stdout + r.stderr; !strings.Contains(text, names[1]+" had "+image) {
+		t.Errorf("it does not say what is missing\n%s", r.tail())
 	}
-	names := namesIn(t, called)
-	if len(names) != 2 {
-		t.Fatalf("it went on to %v after the second master's API server did not start", names)
+	wantColumn(t, names[1], imagesOf(t, lab.OlderVersion))
+}
+
+// stoppedAtTheSecond wants a run to have ended with the first master upgraded, the
+// third untouched and the API answering; the names are those of the first two.
+func stoppedAtTheSecond(t *testing.T, r result, called string) (names []string) {
+	t.Helper()
+	names = namesIn(t, called)
+	if r.code == 0 || len(names) != 2 {
+		t.Fatalf("exit %d after %v; want it to stop at the second\n%s", r.code, names, r.tail())
 	}
-	t.Logf("stopped after %s: exit %d", r.took.Round(100*time.Millisecond), r.code)
+	t.Logf("stopped at %s after %s: exit %d", names[1], r.took.Round(100*time.Millisecond), r.code)
 	third := slices.DeleteFunc(slices.Clone(masters), func(m string) bool { return slices.Contains(names, m) })[0]
-	if !strings.Contains(r.stdout+r.stderr, names[1]) || !strings.Contains(r.stdout+r.stderr, "apiserver") {
-		t.Errorf("it does not say whose API server does not start\n%s", r.tail())
-	}
 	if v := versionOf(t, names[0]); v != lab.DefaultVersion {
 		t.Errorf("%s, the first, has %s; want it upgraded", names[0], v)
 	}
@@ -150,7 +157,34 @@ func brokenImage(t *testing.T, after string) {
 		t.Errorf("%s, the third, has %s; want it untouched", third, v)
 	}
 	wantColumn(t, third, imagesOf(t, lab.OlderVersion))
-	shell(t, names[1], "ctr -n k8s.io images rm --sync "+image)
+	return names
+}
+
+// apiServerDoesNotStart puts a file where the second master to go keeps the
+// directory of its audit logs. The first has gone in the run before.
+func apiServerDoesNotStart(t *testing.T, after string) {
+	const logs = "/var/log/kubernetes/audit"
+	program, called := hook(t, 1, "host=$1\n"+inHost("host", "mv "+logs+" "+logs+".held")+"\n"+inHost("host", "touch "+logs))
+	r := ha(t, "upgrade", "--yes", "--before-host", program, after)
+	names := namesIn(t, called)
+	if r.code == 0 || len(names) != 1 {
+		t.Fatalf("exit %d after %v; want it to stop at one master\n%s", r.code, names, r.tail())
+	}
+	t.Logf("stopped at %s after %s: exit %d", names[0], r.took.Round(100*time.Millisecond), r.code)
+	if text := r.stdout + r.stderr; !strings.Contains(text, names[0]) || !strings.Contains(text, "apiserver") {
+		t.Errorf("it does not say whose API server does not start\n%s", r.tail())
+	}
+	left := 0
+	for _, m := range masters {
+		if versionOf(t, m) == lab.OlderVersion && m != names[0] {
+			wantColumn(t, m, imagesOf(t, lab.OlderVersion))
+			left++
+		}
+	}
+	if left != 1 {
+		t.Errorf("%d masters beside %s are untouched, want one", left, names[0])
+	}
+	shell(t, names[0], "rm "+logs+" && mv "+logs+".held "+logs)
 }
 
 // stuckManifest is a workload whose budget allows no disruption, on the worker.
