@@ -6,6 +6,7 @@ import (
 
 	"github.com/ha-install/ha-install/inventory"
 	"github.com/ha-install/ha-install/provision"
+	"github.com/ha-install/ha-install/provision/backup"
 	"github.com/ha-install/ha-install/provision/etcd"
 	"github.com/ha-install/ha-install/provision/host"
 	"github.com/ha-install/ha-install/provision/kube"
@@ -53,7 +54,7 @@ const exitCodeHelp = `Exit codes:
   12   the members disagree about what the cluster is (SPLIT)
   13   quorum could not be proven (UNKNOWN)
   14   drill: a scenario did not pass
-  15   backup verify: a backup is not whole
+  15   backup verify, restore: a backup is not whole
   16   upgrade, remove: the pods of a node could not be moved away
   17   certs check: a certificate has expired, or expires within the time asked for
   64   the command line is wrong
@@ -120,10 +121,13 @@ func exitCode(err error) int {
 		balancer    *provision.BalancerError
 		drain       *kube.DrainError
 		alive       *provision.AliveError
+		damaged     *backup.DamagedError
 	)
 	switch {
 	case errors.As(err, &usage):
 		return exitUsage
+	case errors.As(err, &damaged):
+		return exitDamaged
 	case errors.As(err, &locked):
 		return exitLocked
 	case errors.As(err, &fenced):

@@ -79,6 +79,8 @@ func sameKind(p string) string {
 		return "a kubelet's certificate"
 	case strings.HasPrefix(p, etcdMember):
 		return "a member's data"
+	case p == restoreFile:
+		return "a restore's note"
 	}
 	return sameSecret(p)
 }

@@ -94,7 +94,7 @@ var byState = []string{
 var attempt = regexp.MustCompile(`-[0-9]+$`)
 
 // TestEveryFakeIsCompared goes through all calls that apply, scaling out, an upgrade,
-// a drill, a backup, removals, a replacement and reset make, and wants a claim, or the comparison of states, for each of them.
+// a drill, a backup, a restore, removals, a replacement and reset make, and wants a claim, or the comparison of states, for each of them.
 func TestEveryFakeIsCompared(t *testing.T) {
 	t.Parallel()
 	three, dirs := dressed(t), baseDirs(t)
@@ -117,6 +117,14 @@ func TestEveryFakeIsCompared(t *testing.T) {
 		}
 		note()
 		if _, err := backUp(t.Context(), w, five, BackupOptions{Directory: t.TempDir()}, nil, nil); err != nil {
+			t.Fatal(err)
+		}
+		note()
+		made, err := backUp(t.Context(), w, five, BackupOptions{Directory: t.TempDir()}, nil, nil)
+		if err == nil {
+			_, err = restoreAll(t.Context(), w, five, dirs[0], RestoreOptions{From: made.Path}, nil, nil)
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
 		note()

@@ -147,6 +147,7 @@ func newWorld(t testing.TB, c *inventory.Cluster) *sim.World {
 	w.StepScript(swapScript, func(h *sim.Host, args []string) []func() error { return h.Swap(args[0], args[1]) })
 	teachUpgrades(w)
 	w.StepScript(goodbyeScript, func(*sim.Host, []string) []func() error { return nil }) // its kubelet starts another one
+	teachRestores(w)
 	w.Script(drill.StartCommand("")[2], func(h *sim.Host, args []string) ([]byte, error) { return nil, h.Strike(args[5:], drill.MostTime) })
 	w.Script(drill.EndCommand()[2], func(h *sim.Host, _ []string) ([]byte, error) {
 		if h.Mend() {

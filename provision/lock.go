@@ -83,7 +83,9 @@ func (s *Site) operate(ctx context.Context, verb string, run *phase.Runner, do f
 	defer func() { s.lock = nil }()
 	l.journal.begin(s, l.who, l.epoch)
 	l.journal.listen(run)
-	err = do(ctx)
+	if err = s.notHalfRestored(ctx, verb); err == nil {
+		err = do(ctx)
+	}
 	if lost := l.lost(); lost != nil && err != nil {
 		err = lost
 	}

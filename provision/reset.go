@@ -108,7 +108,7 @@ func (s *Site) disown(ih inventory.Host) phase.Phase {
 			if err != nil {
 				return err
 			}
-			_, err = h.Run(ctx, host.Command{Argv: []string{"rm", "-rf", markerFile, stateDir + "/kubeadm", stateDir + "/manifests", stateDir + "/owed"}})
+			_, err = h.Run(ctx, host.Command{Argv: []string{"rm", "-rf", markerFile, stateDir + "/kubeadm", stateDir + "/manifests", stateDir + "/owed", restoreFile, restoreDir}})
 			return err
 		},
 	}

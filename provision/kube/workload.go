@@ -17,14 +17,19 @@ import (
 // something else fails. It runs on any node but one.
 type Workload struct {
 	Namespace, Name, Image string
-	Not                    string // the node that no pod of it runs on
+	Not                    string   // the node that no pod of it runs on
+	On                     []string // the nodes that its pods may run on; none: any other
 }
 
 func (w Workload) labels() map[string]string { return map[string]string{"app": w.Name} }
 
-// podSpec is that of the data path's pods, kept off one node.
+// podSpec is that of the data path's pods, kept off one node, or on some.
 func (w Workload) podSpec() corev1.PodSpec {
 	spec := probePodSpec(w.Image, nil)
+	where := corev1.NodeSelectorRequirement{Key: corev1.LabelHostname, Operator: corev1.NodeSelectorOpNotIn, Values: []string{w.Not}}
+	if len(w.On) > 0 {
+		where.Operator, where.Values = corev1.NodeSelectorOpIn, w.On
+	}
 	spec.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{
 		RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{{
 			MatchExpressions: []corev1.NodeSelectorRequirement{{Key: corev1.LabelHostname, Operator: corev1.NodeSelectorOpNotIn, Values: []string{w.Not}}},

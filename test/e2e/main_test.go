@@ -98,6 +98,7 @@ func TestCluster(t *testing.T) {
 		{"drill", drills, true},
 		{"drill with the power taken", drillWithPower, true},
 		{"drill killed", drillsKilled, true},
+		{"restore", restores, true},
 		{"conflicts", conflicts, false},
 		{"grow through faults", grow, false},
 		{"reset", reset, false},

@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -12,13 +13,22 @@ import (
 	"github.com/ha-install/ha-install/test/kubeapi"
 )
 
-// deploy keeps one pod for each Deployment, none for one that is gone, and
+// replicas is how many pods a Deployment wants.
+func replicas(deployment kubeapi.Object) int {
+	spec, _ := deployment["spec"].(kubeapi.Object)
+	if n, err := strconv.Atoi(fmt.Sprint(spec["replicas"])); err == nil {
+		return n
+	}
+	return 1
+}
+
+// deploy keeps the wanted pods for each Deployment, none for one that is gone, and
 // makes pods ready that nobody else looks after.
 func deploy(api *kubeapi.Server, namespace string) {
-	wanted := map[string]bool{}
+	wanted := map[string]int{}
 	for _, name := range api.Names("deployments") {
 		if of, here := strings.CutPrefix(name, namespace+"/"); here {
-			wanted[of] = true
+			wanted[of] = replicas(api.Get("deployments", namespace, of))
 		}
 	}
 	ready := func(name string, labels map[string]string) {
@@ -36,16 +46,19 @@ func deploy(api *kubeapi.Server, namespace string) {
 		of, _, replicated := strings.Cut(pod, "-replica-")
 		switch {
 		case !here:
-		case replicated && !wanted[of]:
+		case replicated && wanted[of] == 0:
 			api.Remove("pods", namespace, pod)
 		case replicated:
-			delete(wanted, of)
+			wanted[of]--
 		case !strings.HasPrefix(pod, "ask-") && !strings.HasPrefix(pod, "probe-") && !mirror(api, namespace, pod):
 			ready(pod, map[string]string{"app": pod})
 		}
 	}
-	for of := range wanted {
-		ready(fmt.Sprintf("%s-replica-%d", of, time.Now().UnixNano()), map[string]string{"app": of})
+	for of, more := range wanted {
+		has := replicas(api.Get("deployments", namespace, of)) - more
+		for i := range more { // at one moment of a false clock there may be two
+			ready(fmt.Sprintf("%s-replica-%d-%d", of, time.Now().UnixNano(), has+i), map[string]string{"app": of})
+		}
 	}
 }
 

@@ -31,6 +31,8 @@ type etcdState struct {
 	lead     uint64    // the leader, while it runs
 	electAt  time.Time // when those who lost their leader have another one
 	leases   int       // that were ever granted
+	token    string    // of the restore that made it; "" for none
+	bump     string    // by how much it was to raise revisions, which are not raised here
 }
 
 // Leases counts the leases that etcd has ever granted: one for each write that
@@ -63,7 +65,13 @@ func (e etcdState) votes() []string {
 	return votes
 }
 
-const clusterID = 0x14bfbf98aabbccdd
+// cluster is its ID.
+func (e etcdState) cluster() uint64 {
+	if e.token != "" {
+		return idOf(e.token, "")
+	}
+	return 0x14bfbf98aabbccdd
+}
 
 func (h *Host) peerURL() string { return "https://" + h.address + ":2380" }
 
@@ -75,22 +83,25 @@ func (h *Host) startEtcd() {
 		return
 	}
 	defer func() { h.etcdRuns = string(manifest.Content) }()
-	if len(h.under(etcdDir)) > 0 {
+	h.adopt()
+	if len(h.under(memberDir)) > 0 {
 		if h.etcdRuns != string(manifest.Content) { // it ends in good order, and starts again
 			h.etcdBack = time.Now().Add(h.w.after(etcdRestart))
 		}
 		return
 	}
 	e := &h.w.etcd
-	if !h.w.anyData() && len(e.members) > 0 { // all of it was reset
+	existing := strings.Contains(string(manifest.Content), "--initial-cluster-state=existing")
+	if !existing && !h.w.anyData() && len(e.members) > 0 { // all of it was reset
 		*e = etcdState{next: e.next, term: e.term}
 		h.w.API.Clear()
 	}
-	existing := strings.Contains(string(manifest.Content), "--initial-cluster-state=existing")
 	listed := h.listed()
 	switch {
 	case listed != nil && fmt.Sprint(listed.id) == h.lostData:
 		return // it ends again and again
+	case listed != nil && listed.name != "" && existing:
+		return // etcd exits: the members know it, and it knows nothing
 	case listed != nil && listed.name == "" && existing:
 		listed.name = h.name
 	case listed != nil:
@@ -253,7 +264,7 @@ func (s *etcdServer) with(ctx context.Context, what string, writes, quorum bool,
 		if quorum && (leader == nil || s.h.w.leader() != leader) {
 			return rpctypes.ErrGRPCNoLeader
 		}
-		return f(&pb.ResponseHeader{ClusterId: clusterID, MemberId: m.id, Revision: s.h.w.etcd.revision, RaftTerm: s.h.w.etcd.term}, m)
+		return f(&pb.ResponseHeader{ClusterId: s.h.w.etcd.cluster(), MemberId: m.id, Revision: s.h.w.etcd.revision, RaftTerm: s.h.w.etcd.term}, m)
 	})
 }
 

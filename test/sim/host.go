@@ -66,6 +66,8 @@ type Host struct {
 	DpkgLocked int
 	// DoesNotStart is a version whose API server never comes up on the host.
 	DoesNotStart string
+	// NoEtcdutl is a host on which etcd's tool for its files is missing.
+	NoEtcdutl bool
 	// Behind keeps a learner from ever catching up with the leader.
 	Behind bool
 
