@@ -27,7 +27,7 @@ func grow(t *testing.T) {
 		{"fault 22: the joiner's kubelet never starts", fault22},
 		{"fault 8: the joiner reboots before it has a vote", fault8},
 		{"faults 7 and 2: the leader, then the operator is cut off from the others", faults7and2},
-		{"faults 3 and 28: killed between add and promote; 30 % loss", faults3and28},
+		{"fault 3, and 28 in the long suite: killed between add and promote; 30 % loss", faults3and28},
 		{"whole", grown},
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
