@@ -22,8 +22,8 @@ var errExpiry = errors.New("a certificate has expired, or is about to")
 const defaultWithin = 30 * 24 * time.Hour
 
 func newCerts() *cobra.Command {
-	c := &cobra.Command{Use: "certs", Short: "Look at the certificates of all hosts"}
-	c.AddCommand(newCertsCheck())
+	c := &cobra.Command{Use: "certs", Short: "Look at the certificates of all hosts, and renew them"}
+	c.AddCommand(newCertsCheck(), newCertsRenew())
 	group(c)
 	return c
 }

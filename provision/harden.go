@@ -215,6 +215,37 @@ const endFunctions = processFunction + `ends() {
 }
 `
 
+// endColumn stops the kubelet, which is started again whatever happens, and ends
+// the four static pods. $api and $etcd tell this host's API server and etcd from
+// others; the first has $grace fifths of a second to say goodbye. With 0 nobody is
+// waited for, as where it serves nobody.
+//
+// What the host's controller-manager and scheduler led is given back, as they do
+// not do themselves when they end: another one leads after 2 s and not after 15,
+// in which pods would go and no Service hear of it. $node is the Node's name.
+const endColumn = `trap 'systemctl start kubelet.service' EXIT
+systemctl stop kubelet.service
+` + endFunctions + `ends kube-apiserver "$api" TERM "$grace"
+ends kube-apiserver "$api" KILL 25
+ends kube-controller --kubeconfig=/etc/kubernetes/controller-manager.conf TERM 25
+ends kube-scheduler --kubeconfig=/etc/kubernetes/scheduler.conf TERM 25
+if [ "$grace" != 0 ] && command -v kubectl >/dev/null; then
+	for lease in kube-controller-manager kube-scheduler; do
+		holder=$(kubectl --kubeconfig /etc/kubernetes/admin.conf --namespace kube-system get lease "$lease" \
+			--output 'jsonpath={.spec.holderIdentity}' --request-timeout=5s) || continue
+		case $holder in
+		"$node"_*) kubectl --kubeconfig /etc/kubernetes/admin.conf --namespace kube-system patch lease "$lease" --type json --request-timeout=5s \
+			--patch '[{"op":"test","path":"/spec/holderIdentity","value":"'"$holder"'"},{"op":"replace","path":"/spec/holderIdentity","value":""}]' || true ;;
+		esac
+	done
+	kubectl --kubeconfig /etc/kubernetes/admin.conf --namespace kube-system delete pod \
+		"etcd-$node" "kube-apiserver-$node" "kube-controller-manager-$node" "kube-scheduler-$node" \
+		--grace-period=0 --force --wait=false --ignore-not-found --request-timeout=5s || true
+fi
+ends etcd "$etcd" TERM 50
+ends etcd "$etcd" KILL 25
+`
+
 // swapScript changes the manifest of etcd while the kubelet is stopped: a
 // running kubelet takes over 40 s to act on it, one that starts acts at once.
 //

@@ -146,6 +146,7 @@ func newWorld(t testing.TB, c *inventory.Cluster) *sim.World {
 	w.StepScript(finishScript, func(h *sim.Host, _ []string) []func() error { return []func() error{h.StartKubelet, h.Mark} })
 	w.StepScript(swapScript, func(h *sim.Host, args []string) []func() error { return h.Swap(args[0], args[1]) })
 	teachUpgrades(w)
+	teachRenewals(w)
 	w.StepScript(goodbyeScript, func(*sim.Host, []string) []func() error { return nil }) // its kubelet starts another one
 	teachRestores(w)
 	w.Script(drill.StartCommand("")[2], func(h *sim.Host, args []string) ([]byte, error) { return nil, h.Strike(args[5:], drill.MostTime) })

@@ -30,10 +30,6 @@ import (
 // a note says that the exchange is under way; if the script is killed the disk may
 // look as before, or as after, with a kubelet that nothing starts again.
 //
-// What the host's controller-manager and scheduler led is given back, as they do
-// not do themselves when they end: another one leads after 2 s and not after 15,
-// in which pods would go and no Service hear of it.
-//
 //	$1 kubeadm's configuration   $2 where the new binaries wait
 //	$3 the node's name           $4 $5 arguments that tell this host's etcd and API server from others
 //	$6 "restart" when the container runtime has to be
@@ -48,28 +44,8 @@ waiting "$@" | while read -r f; do cp -p -- "$2/$f" "/$f.ha-install"; done
 ` + roomFunction + `room /etc/kubernetes
 room /var/lib/kubelet
 "$kubeadm" certs renew all --config "$1"
-` + noteScript + `trap 'systemctl start kubelet.service' EXIT
-systemctl stop kubelet.service
-` + endFunctions + `ends kube-apiserver "$5" TERM 150
-ends kube-apiserver "$5" KILL 25
-ends kube-controller --kubeconfig=/etc/kubernetes/controller-manager.conf TERM 25
-ends kube-scheduler --kubeconfig=/etc/kubernetes/scheduler.conf TERM 25
-if command -v kubectl >/dev/null; then
-	for lease in kube-controller-manager kube-scheduler; do
-		holder=$(kubectl --kubeconfig /etc/kubernetes/admin.conf --namespace kube-system get lease "$lease" \
-			--output 'jsonpath={.spec.holderIdentity}' --request-timeout=5s) || continue
-		case $holder in
-		"$3"_*) kubectl --kubeconfig /etc/kubernetes/admin.conf --namespace kube-system patch lease "$lease" --type json --request-timeout=5s \
-			--patch '[{"op":"test","path":"/spec/holderIdentity","value":"'"$holder"'"},{"op":"replace","path":"/spec/holderIdentity","value":""}]' || true ;;
-		esac
-	done
-	kubectl --kubeconfig /etc/kubernetes/admin.conf --namespace kube-system delete pod \
-		"etcd-$3" "kube-apiserver-$3" "kube-controller-manager-$3" "kube-scheduler-$3" \
-		--grace-period=0 --force --wait=false --ignore-not-found --request-timeout=5s || true
-fi
-ends etcd "$4" TERM 50
-ends etcd "$4" KILL 25
-waiting "$@" | while read -r f; do mv -f -- "/$f.ha-install" "/$f"; done
+` + noteScript + `node=$3 etcd=$4 api=$5 grace=150
+` + endColumn + `waiting "$@" | while read -r f; do mv -f -- "/$f.ha-install" "/$f"; done
 systemctl daemon-reload
 if [ "$6" = restart ]; then systemctl restart containerd.service; fi
 kubeadm init phase etcd local --config "$1"
@@ -239,27 +215,27 @@ func (u *upgrade) reconfigureRuntime(ctx context.Context, ih inventory.Host) (st
 
 // comeBack has the balancers send clients to a master again whose upgrade
 // failed, if its API server is still there, or there again.
-func (u *upgrade) comeBack(ctx context.Context, ih inventory.Host) error {
-	if u.apiReady(ih).Run(ctx) != nil {
+func (s *Site) comeBack(ctx context.Context, ih inventory.Host) error {
+	if s.apiReady(ih).Run(ctx) != nil {
 		phase.Tell(ctx, ih.Name+": its API server is not ready; the balancers send it nobody until the next run")
 		return nil
 	}
-	return u.enable(ctx, ih)
+	return s.enable(ctx, ih)
 }
 
 // othersCarry wants every other master whole: its column, its vote, and a
 // stable leader among them.
-func (u *upgrade) othersCarry(ih inventory.Host) phase.Check {
+func (s *Site) othersCarry(ih inventory.Host) phase.Check {
 	return phase.Check{Name: "the masters beside " + ih.Name + " to carry the cluster", Run: func(ctx context.Context) error {
 		op := etcd.Operation{Kind: etcd.OpRestart, Host: ih.Name, PeerURL: peerURL(ih)}
-		if _, err := u.members.Gate(ctx, etcd.Want{Op: &op, Watch: sayMissing(ctx)}, etcd.PreGateBudget); err != nil {
+		if _, err := s.members.Gate(ctx, etcd.Want{Op: &op, Watch: sayMissing(ctx)}, etcd.PreGateBudget); err != nil {
 			return phase.Final(err)
 		}
-		for _, other := range u.Cluster.ControlPlanes() {
+		for _, other := range s.Cluster.ControlPlanes() {
 			if other.Name == ih.Name {
 				continue
 			}
-			if err := u.columnRuns(other).Run(ctx); err != nil { // Ready comes 10 s after, with the startup probes
+			if err := s.columnRuns(other).Run(ctx); err != nil { // Ready comes 10 s after, with the startup probes
 				return err
 			}
 		}

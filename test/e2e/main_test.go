@@ -95,6 +95,7 @@ func TestCluster(t *testing.T) {
 		{"a configuration that HAProxy refuses", badConfiguration, true},
 		{"a stranger announces the VIP", strangersAdverts, true},
 		{"planned restarts are not noticed", plannedRestarts, true},
+		{"certificates", expiring, true},
 		{"drill", drills, true},
 		{"drill with the power taken", drillWithPower, true},
 		{"drill killed", drillsKilled, true},

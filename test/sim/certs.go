@@ -113,8 +113,7 @@ func (h *Host) AdoptKubelet(staged string) []func() error {
 			delete(h.Files, staged)
 			return nil
 		},
-		func() error { h.halt("kubelet.service"); return nil },
-		func() error { return h.start([]string{"systemctl", "start", "kubelet"}, "kubelet.service") },
+		func() error { return h.start([]string{"systemctl", "restart", "kubelet"}, "kubelet.service") },
 	}
 }
 
