@@ -25,7 +25,8 @@ const (
 )
 
 // renewScript has kubeadm make certificates anew with the CA set on the host's
-// disk, which needs no API, and starts all four static pods anew.
+// disk, which needs no API, and starts all four static pods anew. kubeadm writes
+// over the old files: there has to be room.
 //
 //	$1 kubeadm's configuration   $2 the node's name
 //	$3 $4 arguments that tell this host's etcd and API server from others
@@ -33,6 +34,7 @@ const (
 const renewScript = `set -eu
 config=$1 node=$2 etcd=$3 api=$4 how=$5
 shift 5
+` + roomFunction + `room /etc/kubernetes
 for name; do kubeadm certs renew "$name" --config "$config"; done
 case $how in
 files) exit 0 ;;
