@@ -101,6 +101,7 @@ func TestCluster(t *testing.T) {
 		{"drill killed", drillsKilled, true},
 		{"restore", restores, true},
 		{"conflicts", conflicts, false},
+		{"replace", replaced, true},
 		{"grow through faults", grow, false},
 		{"reset", reset, false},
 		{"reset hosts are as simulated", resetHosts, false},

@@ -1,0 +1,204 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// newcomer is the spare that comes in the place of the first master.
+const newcomer = "cp-4"
+
+// replaced loses each of the masters once, the first one included, and takes a
+// live one out and in again, while both probes write. Each row leaves a whole
+// cluster, and the last one the lab's own.
+func replaced(t *testing.T) {
+	rows := []struct {
+		name string
+		run  func(*testing.T)
+	}{
+		{"a master that hangs is not dead", hungIsNotReplaced},
+		{"the first master, dead, by another host", replacedByAnother},
+		{"a master that was installed anew", replacedAnew},
+		{"a master that has lost its data", replacedWithoutData},
+		{"a live master leaves and joins again", removedAndJoined},
+	}
+	for _, row := range rows {
+		if !t.Run(row.name, row.run) {
+			t.FailNow()
+		}
+	}
+}
+
+// place is the inventory of the lab with the newcomer in the place of a master.
+func place(t *testing.T, without string, edit func(document)) string {
+	t.Helper()
+	hosts := slices.DeleteFunc(append(slices.Clone(baseHosts), newcomer), func(h string) bool { return h == without })
+	return writeInventory(t, hosts, edit)
+}
+
+// bareSpare makes the newcomer a bare host that runs.
+func bareSpare(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	if err := theLab.Up(ctx, os.Stderr, newcomer); err != nil {
+		t.Fatal(err)
+	}
+	bareAgain(t, newcomer)
+}
+
+// bareAgain makes one host bare and leaves all others as they are, those that
+// are off among them.
+func bareAgain(t *testing.T, host string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	if err := theLab.Recreate(ctx, host); err != nil {
+		t.Fatal(err)
+	}
+	if err := theLab.AwaitLogin(ctx, host, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// through runs the program to its end while both probes write, and tells what
+// each of its longer steps took.
+func through(t *testing.T, path, what string, lose func(), args ...string) result {
+	t.Helper()
+	ps := startProbes(t, kubeconfigOf(t, path), asTheyAre)
+	if lose != nil {
+		lose()
+	}
+	args = append(args, "-o", "json")
+	if args[0] != "apply" { // which takes none
+		args = append(args, "--backup-directory", t.TempDir())
+	}
+	r := ha(t, args...)
+	ps.await(t, 40, time.Minute)
+	ps.stop(t, what)
+	r.want(t, 0)
+	t.Logf("%s: %s", what, r.took.Round(100*time.Millisecond))
+	for _, span := range spansOf(t, r) {
+		if span.took() > time.Second {
+			t.Logf("%-24s %-6s %s", span.phase, span.host, span.took().Round(100*time.Millisecond))
+		}
+	}
+	return r
+}
+
+// hungIsNotReplaced: its ports are open, although nothing answers.
+func hungIsNotReplaced(t *testing.T) {
+	bareSpare(t)
+	whole := writeInventory(t, nil, nil)
+	awaitFaultless(t, whole, 3*time.Minute)
+	ids := memberIDs(t, masters)
+	undo, err := inject.Hang(t.Context(), "cp-3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { heal(t) })
+	r := ha(t, "replace", "--confirm", "cp-3", "--with", newcomer, place(t, "", nil), "cp-3")
+	r.want(t, 10, "cp-3 is not dead", "port 2379 is open", "ha-install remove")
+	if err := undo(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	awaitFaultless(t, whole, 2*time.Minute)
+	if now := memberIDs(t, masters); now != ids {
+		t.Errorf("members before:\n%s\nafter:\n%s", ids, now)
+	}
+}
+
+func replacedByAnother(t *testing.T) {
+	bareSpare(t)
+	whole, after := writeInventory(t, nil, nil), place(t, "cp-1", nil)
+	awaitFaultless(t, whole, 3*time.Minute)
+	through(t, whole, "replace of cp-1, dead, by "+newcomer, func() {
+		if _, err := inject.PowerOff(t.Context(), "cp-1"); err != nil { // it stays off: the next row but two boots it bare
+			t.Fatal(err)
+		}
+	}, "replace", "--confirm", "cp-1", "--with", newcomer, place(t, "", nil), "cp-1")
+	now := []string{"cp-2", "cp-3", newcomer}
+	awaitFaultless(t, after, 2*time.Minute)
+	wantMembers(t, now)
+	wantNodes(t, after, append(now, "w-1"))
+	wantBackends(t, now)
+	wantEqualCA(t, now)
+	if n := ha(t, "apply", "-o", "json", after).changed(t); n != 0 {
+		t.Errorf("an apply after it changed %d steps", n)
+	}
+}
+
+// newHostKey gives a host another SSH host key, as one that was installed anew
+// has, and returns it.
+const newHostKey = `ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/new_key && echo 'HostKey /etc/ssh/new_key' >/etc/ssh/sshd_config.d/new.conf &&
+systemctl restart ssh && cut -d' ' -f1,2 /etc/ssh/new_key.pub`
+
+func replacedAnew(t *testing.T) {
+	before := place(t, "cp-1", nil)
+	awaitFaultless(t, before, 3*time.Minute)
+	old := memberIDs(t, []string{"cp-2", "cp-3", newcomer})
+	bareAgain(t, "cp-2")
+	key := strings.TrimSpace(shell(t, "cp-2", newHostKey))
+	t.Cleanup(func() { shell(t, "cp-2", "rm -f /etc/ssh/sshd_config.d/new.conf && systemctl restart ssh") })
+	ha(t, "replace", "--confirm", "cp-2", before, "cp-2").want(t, 3, "another SSH host key", "hostKeys of cp-2")
+	pinned := place(t, "cp-1", func(d document) {
+		for _, h := range d.spec()["hosts"].([]any) {
+			if host := h.(map[string]any); host["name"] == "cp-2" {
+				host["ssh"] = map[string]any{"hostKeys": []any{key}}
+			}
+		}
+	})
+	through(t, pinned, "replace of cp-2, installed anew", nil, "replace", "--confirm", "cp-2", pinned, "cp-2")
+	awaitFaultless(t, pinned, 2*time.Minute)
+	now := []string{"cp-2", "cp-3", newcomer}
+	wantMembers(t, now)
+	if ids := memberIDs(t, now); ids == old {
+		t.Errorf("the members are those of before:\n%s", ids)
+	}
+	wantExisting(t, now)
+	wantBackends(t, now)
+}
+
+func replacedWithoutData(t *testing.T) {
+	path, now := place(t, "cp-1", nil), []string{"cp-2", "cp-3", newcomer}
+	awaitFaultless(t, path, 3*time.Minute)
+	old := memberIDs(t, now)
+	through(t, path, "replace of cp-3, which has lost its data", func() {
+		shell(t, "cp-3", `rm -rf /var/lib/etcd/member; for p in /proc/[0-9]*; do [ "$(cat "$p/comm" 2>/dev/null)" = etcd ] && kill -9 "${p#/proc/}"; done; exit 0`)
+	}, "replace", "--confirm", "cp-3", path, "cp-3")
+	awaitFaultless(t, path, 2*time.Minute)
+	wantMembers(t, now)
+	if ids := memberIDs(t, now); ids == old {
+		t.Errorf("the members are those of before:\n%s", ids)
+	}
+	wantExisting(t, now)
+	wantBackends(t, now)
+}
+
+func removedAndJoined(t *testing.T) {
+	bareAgain(t, "cp-1")
+	four, whole := place(t, "", nil), writeInventory(t, nil, nil)
+	ha(t, "apply", "-o", "json", four).want(t, 0)
+	awaitFaultless(t, four, 3*time.Minute)
+	through(t, four, "remove of "+newcomer, nil, "remove", "--confirm", newcomer, four, newcomer)
+	awaitFaultless(t, whole, time.Minute)
+	left := shell(t, newcomer, "ls -d /etc/kubernetes/pki /var/lib/etcd/member /var/lib/kubelet/config.yaml 2>/dev/null; systemctl is-active kubelet; exit 0")
+	if left != "inactive" {
+		t.Errorf("left on %s: %s", newcomer, left)
+	}
+	s, _ := statusOf(t, whole)
+	leader := s.Quorum.Leader
+	ha(t, "remove", "--confirm", leader, whole, leader).want(t, 10, "can lose 1 now, and none afterwards", "--force")
+	through(t, whole, "remove of "+leader+", which leads etcd", nil, "remove", "--force", "--confirm", leader, whole, leader)
+	r := through(t, whole, "apply with "+leader+" again", nil, "apply", whole)
+	if !strings.Contains(r.stdout, leader+" was taken out by ha-install remove") {
+		t.Errorf("apply does not say that %s was taken out\n%s", leader, r.tail())
+	}
+	wantWhole(t, whole, masters, "w-1")
+}
