@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/ha-install/ha-install/inventory"
+	"github.com/ha-install/ha-install/provision"
 	"github.com/ha-install/ha-install/provision/backup"
 	"github.com/ha-install/ha-install/provision/etcd"
 	"github.com/ha-install/ha-install/provision/host"
@@ -27,9 +28,10 @@ func whatNext(err error) string {
 		step        *kube.StepError
 		phased      *phase.Error
 		full        *backup.SpaceError // has its own too
+		alive       *provision.AliveError
 	)
 	switch {
-	case errors.As(err, &quorum), errors.As(err, &bad), errors.As(err, &key), errors.As(err, &sudo), errors.As(err, &full):
+	case errors.As(err, &quorum), errors.As(err, &bad), errors.As(err, &key), errors.As(err, &sudo), errors.As(err, &full), errors.As(err, &alive):
 		return ""
 	case errors.As(err, &failure):
 		return "mend what is named, or list it in spec.preflight.ignoreErrors, then run the same command again; nothing was changed"

@@ -23,6 +23,7 @@ func TestErrorsSayWhatNext(t *testing.T) {
 		want string
 	}{
 		{"a refusal says it itself", in(&etcd.QuorumError{}), ""},
+		{"a master that lives does, too", in(&provision.AliveError{}), ""},
 		{"a host key does, too", &provision.UnreachableError{Err: &host.HostKeyError{}}, ""},
 		{"what preflight found", in(&preflight.Failure{}), "ignoreErrors"},
 		{"no key was accepted", &provision.UnreachableError{Err: &host.AuthError{}}, "identityFiles"},

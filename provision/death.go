@@ -53,6 +53,33 @@ func (r *replacement) proveDead() phase.Phase {
 	}
 }
 
+// proveSick passes when the etcd of a master that answers has not come up for
+// etcd.MinDead, be it that it finds no data or damaged ones. One that hangs, or
+// comes back meanwhile, is not lost.
+func (r *replacement) proveSick() phase.Phase {
+	var since time.Time
+	return phase.Phase{
+		Name: "dead", Host: r.Lost.Name, GateTimeout: etcd.MinDead + etcd.PreGateBudget,
+		Gate: []phase.Check{{Name: "etcd on " + r.Lost.Name + " to be down for " + etcd.MinDead.String(), Run: func(ctx context.Context) error {
+			v := r.members.Look(ctx, etcd.Options{ReadOnly: true})
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			m, _ := v.Find(r.member.ID, "")
+			if m.Healthy || m.State == etcd.MemberHung || m.State == etcd.MemberLate {
+				return phase.Final(&AliveError{Host: r.Lost.Name, Seen: []string{fmt.Sprintf("etcd: its member %s is %s", r.member.ID, m.State)}})
+			}
+			if since.IsZero() {
+				since = time.Now()
+			}
+			if down := time.Since(since); down < etcd.MinDead && !r.readOnly {
+				return fmt.Errorf("it is %s, and was not up for %s: %s", m.State, down.Round(time.Second), m.Why)
+			}
+			return nil
+		}}},
+	}
+}
+
 // search looks for a host again and again.
 type search struct {
 	*apply

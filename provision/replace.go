@@ -63,6 +63,7 @@ type replacement struct {
 	member etcd.Member // of the lost master; ID 0 when it has none
 	node   bool        // its Node is in the API
 	fenced bool        // nothing of the cluster is on the host that comes under its name
+	sick   bool        // there is a data directory on it, and no etcd that runs
 	begun  bool        // an earlier run has removed the member
 	done   func()
 }
@@ -241,8 +242,11 @@ func (r *replacement) isLoss(ctx context.Context) error {
 		r.member, r.node, r.fenced = etcd.Member{}, false, true // what is there is of the join
 		return nil
 	}
+	if r.sick = !r.member.Healthy; r.sick { // an etcd that finds no data makes a directory, and dies
+		return nil
+	}
 	return &ConflictError{What: r.With + " is not lost: it answers, and has its etcd data", Why: fmt.Sprintf("its member %s is %s", r.member.ID, r.member.State),
-		Run: "ha-install status, and bring it back; or ha-install remove, which moves its data aside, and apply, which joins it anew"}
+		Run: "nothing, if all is well; to make it anew, ha-install remove, which moves its data aside, and apply, which joins it again"}
 }
 
 // removal is all that happens before another host joins.
@@ -250,6 +254,9 @@ func (r *replacement) removal() []phase.Stage {
 	stages := []phase.Stage{phase.One(r.preflight())}
 	if (r.member.ID != 0 || r.node) && !r.sameHost() {
 		stages = append(stages, phase.One(r.proveDead()))
+	}
+	if r.sick {
+		stages = append(stages, phase.One(r.proveSick()))
 	}
 	stages = append(stages, phase.One(r.snapshot()), phase.One(r.remember()))
 	if r.sameHost() {

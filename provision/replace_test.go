@@ -193,6 +193,46 @@ func TestReplaceRefuses(t *testing.T) {
 	}
 }
 
+// TestReplaceOfAnEtcdThatDoesNotComeUp: what finds no data makes a directory of
+// its own, and dies; when it comes up meanwhile it is not lost.
+func TestReplaceOfAnEtcdThatDoesNotComeUp(t *testing.T) {
+	t.Parallel()
+	c, dirs := testCluster(t), baseDirs(t)
+	start := finished(t, c, c, dirs[0])
+	for name, comesUp := range map[string]bool{"never": false, "after a minute": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) {
+				w := start.World(t, c)
+				w.Slow = true
+				id := string(w.Host("cp-2").Files[etcdMember+"/id"].Content)
+				w.WipeData("cp-2")
+				w.Host("cp-2").Put(etcdMember+"/id", 0o600, "nobody's")
+				votes := w.Votes()
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				if comesUp {
+					go func() {
+						select {
+						case <-ctx.Done():
+						case <-time.After(time.Minute):
+							w.Restore("cp-2", etcdMember+"/id", id)
+						}
+					}()
+				}
+				_, err := replaceHost(ctx, w, withoutCA(c), dirs[0], "cp-2", "", nil)
+				var alive *AliveError
+				switch {
+				case comesUp && !errors.As(err, &alive), comesUp && !slices.Equal(w.Votes(), votes):
+					t.Errorf("error %v, members %q", err, w.Votes())
+				case !comesUp && (err != nil || joined(w, c) != "" || len(w.Lost()) > 0):
+					t.Errorf("error %v, %s, lost %q", err, joined(w, c), w.Lost())
+				}
+			})
+		})
+	}
+}
+
 // TestReplaceSaysThatTheKeyIsNew: what was installed anew has another host key.
 func TestReplaceSaysThatTheKeyIsNew(t *testing.T) {
 	t.Parallel()

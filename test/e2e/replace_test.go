@@ -15,18 +15,18 @@ import (
 const newcomer = "cp-4"
 
 // replaced loses each of the masters once, the first one included, and takes a
-// live one out and in again, while both probes write. Each row leaves a whole
-// cluster, and the last one the lab's own.
+// live one out and in again, while both probes write. Each row begins and ends
+// with the lab's own cluster, whole.
 func replaced(t *testing.T) {
 	rows := []struct {
 		name string
 		run  func(*testing.T)
 	}{
 		{"a master that hangs is not dead", hungIsNotReplaced},
-		{"the first master, dead, by another host", replacedByAnother},
-		{"a master that was installed anew", replacedAnew},
 		{"a master that has lost its data", replacedWithoutData},
 		{"a live master leaves and joins again", removedAndJoined},
+		{"a master that was installed anew", replacedAnew},
+		{"the first master, dead, by another host", replacedByAnother},
 	}
 	for _, row := range rows {
 		if !t.Run(row.name, row.run) {
@@ -119,7 +119,7 @@ func replacedByAnother(t *testing.T) {
 	whole, after := writeInventory(t, nil, nil), place(t, "cp-1", nil)
 	awaitFaultless(t, whole, 3*time.Minute)
 	through(t, whole, "replace of cp-1, dead, by "+newcomer, func() {
-		if _, err := inject.PowerOff(t.Context(), "cp-1"); err != nil { // it stays off: the next row but two boots it bare
+		if _, err := inject.PowerOff(t.Context(), "cp-1"); err != nil { // it stays off until it is bare
 			t.Fatal(err)
 		}
 	}, "replace", "--confirm", "cp-1", "--with", newcomer, place(t, "", nil), "cp-1")
@@ -132,6 +132,17 @@ func replacedByAnother(t *testing.T) {
 	if n := ha(t, "apply", "-o", "json", after).changed(t); n != 0 {
 		t.Errorf("an apply after it changed %d steps", n)
 	}
+
+	bareAgain(t, "cp-1")
+	four := place(t, "", nil)
+	ha(t, "apply", "-o", "json", four).want(t, 0)
+	awaitFaultless(t, four, 3*time.Minute)
+	through(t, four, "remove of "+newcomer, nil, "remove", "--confirm", newcomer, four, newcomer)
+	left := shell(t, newcomer, "ls -d /etc/kubernetes/pki /var/lib/etcd/member /var/lib/kubelet/config.yaml 2>/dev/null; systemctl is-active kubelet; exit 0")
+	if left != "inactive" {
+		t.Errorf("left on %s: %s", newcomer, left)
+	}
+	wantWhole(t, whole, masters, "w-1")
 }
 
 // newHostKey gives a host another SSH host key, as one that was installed anew
@@ -140,14 +151,14 @@ const newHostKey = `ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/new_key && echo '
 systemctl restart ssh && cut -d' ' -f1,2 /etc/ssh/new_key.pub`
 
 func replacedAnew(t *testing.T) {
-	before := place(t, "cp-1", nil)
+	before := writeInventory(t, nil, nil)
 	awaitFaultless(t, before, 3*time.Minute)
-	old := memberIDs(t, []string{"cp-2", "cp-3", newcomer})
+	old := memberIDs(t, masters)
 	bareAgain(t, "cp-2")
 	key := strings.TrimSpace(shell(t, "cp-2", newHostKey))
 	t.Cleanup(func() { shell(t, "cp-2", "rm -f /etc/ssh/sshd_config.d/new.conf && systemctl restart ssh") })
 	ha(t, "replace", "--confirm", "cp-2", before, "cp-2").want(t, 3, "another SSH host key", "hostKeys of cp-2")
-	pinned := place(t, "cp-1", func(d document) {
+	pinned := writeInventory(t, nil, func(d document) {
 		for _, h := range d.spec()["hosts"].([]any) {
 			if host := h.(map[string]any); host["name"] == "cp-2" {
 				host["ssh"] = map[string]any{"hostKeys": []any{key}}
@@ -155,43 +166,32 @@ func replacedAnew(t *testing.T) {
 		}
 	})
 	through(t, pinned, "replace of cp-2, installed anew", nil, "replace", "--confirm", "cp-2", pinned, "cp-2")
-	awaitFaultless(t, pinned, 2*time.Minute)
-	now := []string{"cp-2", "cp-3", newcomer}
-	wantMembers(t, now)
-	if ids := memberIDs(t, now); ids == old {
+	wantAnother(t, pinned, old)
+}
+
+// wantAnother wants a whole cluster in which one member is another one.
+func wantAnother(t *testing.T, path, old string) {
+	t.Helper()
+	awaitFaultless(t, path, 2*time.Minute)
+	if ids := memberIDs(t, masters); ids == old {
 		t.Errorf("the members are those of before:\n%s", ids)
 	}
-	wantExisting(t, now)
-	wantBackends(t, now)
+	wantWhole(t, path, masters, "w-1")
 }
 
 func replacedWithoutData(t *testing.T) {
-	path, now := place(t, "cp-1", nil), []string{"cp-2", "cp-3", newcomer}
+	path := writeInventory(t, nil, nil)
 	awaitFaultless(t, path, 3*time.Minute)
-	old := memberIDs(t, now)
+	old := memberIDs(t, masters)
 	through(t, path, "replace of cp-3, which has lost its data", func() {
 		shell(t, "cp-3", `rm -rf /var/lib/etcd/member; for p in /proc/[0-9]*; do [ "$(cat "$p/comm" 2>/dev/null)" = etcd ] && kill -9 "${p#/proc/}"; done; exit 0`)
 	}, "replace", "--confirm", "cp-3", path, "cp-3")
-	awaitFaultless(t, path, 2*time.Minute)
-	wantMembers(t, now)
-	if ids := memberIDs(t, now); ids == old {
-		t.Errorf("the members are those of before:\n%s", ids)
-	}
-	wantExisting(t, now)
-	wantBackends(t, now)
+	wantAnother(t, path, old)
 }
 
 func removedAndJoined(t *testing.T) {
-	bareAgain(t, "cp-1")
-	four, whole := place(t, "", nil), writeInventory(t, nil, nil)
-	ha(t, "apply", "-o", "json", four).want(t, 0)
-	awaitFaultless(t, four, 3*time.Minute)
-	through(t, four, "remove of "+newcomer, nil, "remove", "--confirm", newcomer, four, newcomer)
-	awaitFaultless(t, whole, time.Minute)
-	left := shell(t, newcomer, "ls -d /etc/kubernetes/pki /var/lib/etcd/member /var/lib/kubelet/config.yaml 2>/dev/null; systemctl is-active kubelet; exit 0")
-	if left != "inactive" {
-		t.Errorf("left on %s: %s", newcomer, left)
-	}
+	whole := writeInventory(t, nil, nil)
+	awaitFaultless(t, whole, 3*time.Minute)
 	s, _ := statusOf(t, whole)
 	leader := s.Quorum.Leader
 	ha(t, "remove", "--confirm", leader, whole, leader).want(t, 10, "can lose 1 now, and none afterwards", "--force")

@@ -56,6 +56,13 @@ func (w *World) WipeData(name string) {
 	h.closeTunnels()
 }
 
+// Restore puts a file of a host in place while a run is under way.
+func (w *World) Restore(name, path, content string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.hosts[name].Put(path, 0o600, content)
+}
+
 func (h *Host) endPower() {
 	h.off = true
 	h.steps = map[string]*step{}
