@@ -32,7 +32,7 @@ func (w Workload) podSpec() corev1.PodSpec {
 	}
 	spec.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{
 		RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{{
-			MatchExpressions: []corev1.NodeSelectorRequirement{{Key: corev1.LabelHostname, Operator: corev1.NodeSelectorOpNotIn, Values: []string{w.Not}}},
+			MatchExpressions: []corev1.NodeSelectorRequirement{where},
 		}}},
 	}}
 	return spec
