@@ -43,7 +43,7 @@ test-packages:
 # said; a failure is shown whole.
 test-workflows:
 	@log=$$(mktemp) && trap 'rm -f "$$log"' EXIT && \
-	if HA_INSTALL_EVERYWHERE=2 go test ./provision -v >"$$log" 2>&1; then grep -E 'killed at|different calls|^ok' "$$log"; else grep -v '^=== ' "$$log"; exit 1; fi
+	if HA_INSTALL_EVERYWHERE=2 go test -timeout 25m ./provision -v >"$$log" 2>&1; then grep -E 'killed at|different calls|^ok' "$$log"; else grep -v '^=== ' "$$log"; exit 1; fi
 
 bundle: deps ## Build the bundles of both Kubernetes releases, or of K8S=v1.36.3, from source, cached
 	go run ./test/software $(if $(K8S),-k8s $(K8S),-all)
