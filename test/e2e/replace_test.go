@@ -146,9 +146,12 @@ func replacedByAnother(t *testing.T) {
 }
 
 // newHostKey gives a host another SSH host key, as one that was installed anew
-// has, and returns it.
-const newHostKey = `ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/new_key && echo 'HostKey /etc/ssh/new_key' >/etc/ssh/sshd_config.d/new.conf &&
-systemctl restart ssh && cut -d' ' -f1,2 /etc/ssh/new_key.pub`
+// has, and prints it; oldHostKey takes that back.
+const (
+	newHostKey = `cd /etc/ssh && mv ssh_host_ed25519_key /root/host_key && ssh-keygen -q -t ed25519 -N '' -f new_key && mv new_key ssh_host_ed25519_key &&
+systemctl restart ssh && cut -d' ' -f1,2 new_key.pub`
+	oldHostKey = `mv /root/host_key /etc/ssh/ssh_host_ed25519_key && rm /etc/ssh/new_key.pub && systemctl restart ssh`
+)
 
 func replacedAnew(t *testing.T) {
 	before := writeInventory(t, nil, nil)
@@ -156,7 +159,7 @@ func replacedAnew(t *testing.T) {
 	old := memberIDs(t, masters)
 	bareAgain(t, "cp-2")
 	key := strings.TrimSpace(shell(t, "cp-2", newHostKey))
-	t.Cleanup(func() { shell(t, "cp-2", "rm -f /etc/ssh/sshd_config.d/new.conf && systemctl restart ssh") })
+	t.Cleanup(func() { shell(t, "cp-2", oldHostKey) })
 	ha(t, "replace", "--confirm", "cp-2", before, "cp-2").want(t, 3, "another SSH host key", "hostKeys of cp-2")
 	pinned := writeInventory(t, nil, func(d document) {
 		for _, h := range d.spec()["hosts"].([]any) {
