@@ -164,7 +164,14 @@ func (a *apply) harden(ih inventory.Host) phase.Phase {
 			}
 			return replaceEtcdManifest(ctx, h, ih, changed, goes)
 		},
-		Undo:        func(ctx context.Context) error { return a.enable(ctx, ih) },
+		// A script that was killed itself has not started the kubelet again.
+		Undo: func(ctx context.Context) error {
+			h, err := a.host(ih.Name)
+			if err != nil {
+				return err
+			}
+			return phase.Join(runAll(ctx, h, []string{"systemctl", "start", "kubelet.service"}), a.enable(ctx, ih))
+		},
 		Gate:        []phase.Check{a.etcdRuns(ih, stateFlag+stateExists), a.quorum("harden " + ih.Name), a.columnRuns(ih)},
 		GateTimeout: restartGate,
 		After:       []string{"init", "join"},
