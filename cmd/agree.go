@@ -13,12 +13,13 @@ import (
 	"golang.org/x/term"
 
 	"github.com/ha-install/ha-install/provision"
+	"github.com/ha-install/ha-install/provision/phase"
 )
 
 // errDeclined: the operator looked at the plan and did not agree to it.
 var errDeclined = errors.New("not agreed to; nothing was changed")
 
-// agreement is how apply comes by the plan that it may carry out.
+// agreement is how a workflow comes by the plan that it may carry out.
 type agreement struct {
 	file     string // a plan that was agreed to earlier
 	yes      bool   // agreed to whatever it is
@@ -26,6 +27,28 @@ type agreement struct {
 	verbose  bool
 	// make is the plan of the workflow.
 	make func(*cobra.Command, *provision.Site) (provision.Plan, error)
+}
+
+// carryOut has the operator agree to the plan, does it, and reports. A refusal to
+// agree is no run, and has no report.
+func (a agreement) carryOut(c *cobra.Command, site *provision.Site, flags runFlags, report *reporter, do func(*provision.Plan, *phase.Runner) error) error {
+	a.terminal, a.verbose = onTerminal(c), flags.verbose
+	shown := c.OutOrStdout()
+	if flags.output == "json" {
+		shown = c.ErrOrStderr()
+	}
+	run := &phase.Runner{Events: report.event, Stop: stopIn(c.Context())}
+	plan, err := a.plan(c, site, shown)
+	switch {
+	case errors.Is(err, errDeclined):
+		return err
+	case err == nil && plan != nil:
+		report.goAhead()
+	}
+	if err == nil {
+		err = do(plan, run)
+	}
+	return report.end(c, err, run.Tally)
 }
 
 // plan is what was agreed to; nil means anything. Without a terminal nobody is

@@ -1,7 +1,6 @@
 package cmd
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -54,23 +53,10 @@ Without a terminal nobody is asked. --plan FILE carries out a plan that
 		agreed.make = func(c *cobra.Command, site *provision.Site) (provision.Plan, error) {
 			return provision.MakePlan(c.Context(), site, nil)
 		}
-		agreed.terminal, agreed.verbose = onTerminal(c), flags.verbose
-		shown := c.OutOrStdout()
-		if flags.output == "json" {
-			shown = c.ErrOrStderr()
-		}
-		run := &phase.Runner{Events: report.event, Stop: stopIn(c.Context())}
-		plan, err := agreed.plan(c, site, shown)
-		if errors.Is(err, errDeclined) {
-			return err
-		}
+		err = agreed.carryOut(c, site, flags, report, func(plan *provision.Plan, run *phase.Runner) error {
+			return provision.ApplyPlan(c.Context(), site, plan, run)
+		})
 		if err != nil {
-			return report.end(c, err, run.Tally)
-		}
-		if plan != nil {
-			report.goAhead()
-		}
-		if err := report.end(c, provision.ApplyPlan(c.Context(), site, plan, run), run.Tally); err != nil {
 			return err
 		}
 		if flags.output == "text" {

@@ -1,7 +1,6 @@
 package cmd
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
@@ -82,26 +81,12 @@ func (f *renewFlags) renew(c *cobra.Command, args []string) error {
 	site := provision.Connect(c.Context(), cluster, base, provision.SSH)
 	defer site.Close()
 	site.Operation = operation(c, cluster, args)
-	f.agreed.terminal, f.agreed.verbose = onTerminal(c), f.run.verbose
 	f.agreed.make = func(c *cobra.Command, site *provision.Site) (provision.Plan, error) {
 		return provision.PlanRenew(c.Context(), site, f.options(), nil)
 	}
-	shown := c.OutOrStdout()
-	if f.run.output == "json" {
-		shown = c.ErrOrStderr()
-	}
-	plan, err := f.agreed.plan(c, site, shown)
-	if errors.Is(err, errDeclined) {
-		return err
-	}
-	run := &phase.Runner{Events: report.event, Stop: stopIn(c.Context())}
-	if err != nil {
-		return report.end(c, err, run.Tally)
-	}
-	if plan != nil {
-		report.goAhead()
-	}
-	return report.end(c, provision.Renew(c.Context(), site, f.options(), plan, run), run.Tally)
+	return f.agreed.carryOut(c, site, f.run, report, func(plan *provision.Plan, run *phase.Runner) error {
+		return provision.Renew(c.Context(), site, f.options(), plan, run)
+	})
 }
 
 // plan shows what would be done.

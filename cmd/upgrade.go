@@ -1,7 +1,6 @@
 package cmd
 
 import (
-	"errors"
 	"fmt"
 	"path/filepath"
 	"time"
@@ -104,26 +103,13 @@ func (f *upgradeFlags) upgrade(c *cobra.Command, args []string) error {
 	site := provision.Connect(c.Context(), cluster, base, provision.SSH)
 	defer site.Close()
 	site.Operation = operation(c, cluster, args)
-	f.agreed.terminal, f.agreed.verbose = onTerminal(c), f.run.verbose
 	f.agreed.make = func(c *cobra.Command, site *provision.Site) (provision.Plan, error) {
 		return provision.PlanUpgrade(c.Context(), site, f.options, nil)
 	}
-	shown := c.OutOrStdout()
-	if f.run.output == "json" {
-		shown = c.ErrOrStderr()
-	}
-	plan, err := f.agreed.plan(c, site, shown)
-	if errors.Is(err, errDeclined) {
-		return err
-	}
-	run := &phase.Runner{Events: report.event, Stop: stopIn(c.Context())}
+	err = f.agreed.carryOut(c, site, f.run, report, func(plan *provision.Plan, run *phase.Runner) error {
+		return provision.Upgrade(c.Context(), site, f.options, plan, run)
+	})
 	if err != nil {
-		return report.end(c, err, run.Tally)
-	}
-	if plan != nil {
-		report.goAhead()
-	}
-	if err := report.end(c, provision.Upgrade(c.Context(), site, f.options, plan, run), run.Tally); err != nil {
 		return err
 	}
 	if f.run.output == "text" && f.to != "" {

@@ -2,6 +2,7 @@ package provision
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"path"
@@ -162,22 +163,25 @@ func (a *apply) harden(ih inventory.Host) phase.Phase {
 			if err != nil {
 				return err
 			}
-			return replaceEtcdManifest(ctx, h, ih, changed, goes)
+			return wake(ctx, h, replaceEtcdManifest(ctx, h, ih, changed, goes))
 		},
-		// A script that was killed itself has not started the kubelet again.
-		Undo: func(ctx context.Context) error {
-			h, err := a.host(ih.Name)
-			if err != nil {
-				return err
-			}
-			return phase.Join(runAll(ctx, h, []string{"systemctl", "start", "kubelet.service"}), a.enable(ctx, ih))
-		},
+		Undo:        func(ctx context.Context) error { return a.enable(ctx, ih) },
 		Gate:        []phase.Check{a.etcdRuns(ih, stateFlag+stateExists), a.quorum("harden " + ih.Name), a.columnRuns(ih)},
 		GateTimeout: restartGate,
 		After:       []string{"init", "join"},
 		Explain:     func(ctx context.Context) ([]phase.Change, error) { return a.explainHarden(ctx, ih) },
 		Foresee:     func(context.Context, []string) (phase.State, []phase.Change, error) { return a.foreseeHarden(ih) },
 	}
+}
+
+// wake starts the kubelet of a host again after a step that has stopped it and
+// has ended with an error: a script that was killed itself could not.
+func wake(ctx context.Context, h host.Host, err error) error {
+	var ended *kube.StepError
+	if !errors.As(err, &ended) { // it may still go on, and does it then
+		return err
+	}
+	return errors.Join(err, runAll(ctx, h, []string{"systemctl", "start", "kubelet.service"}))
 }
 
 // existingManifest sets the flag in the etcd static pod's command.

@@ -116,7 +116,11 @@ func (r *renewal) renewColumn(ctx context.Context, ih inventory.Host, how string
 	}
 	address := ih.IP().String()
 	args := append([]string{ih.Name, "--advertise-client-urls=https://" + net.JoinHostPort(address, "2379"), "--advertise-address=" + address, how}, due...)
-	if err := r.columnStep(ctx, ih, stepRenew, renewScript, templates.Init{EtcdExisting: true}, args...); err != nil {
+	h, err := r.host(ih.Name)
+	if err != nil {
+		return err
+	}
+	if err := wake(ctx, h, r.columnStep(ctx, ih, stepRenew, renewScript, templates.Init{EtcdExisting: true}, args...)); err != nil {
 		return err
 	}
 	r.nowMade("certificates", ih)
