@@ -69,7 +69,9 @@ func fault20(t *testing.T) {
 		onHost(t, host, "mv", schedulerManifest, schedulerAside)
 		t.Cleanup(func() { shell(t, host, "[ ! -e "+schedulerAside+" ] || mv "+schedulerAside+" "+schedulerManifest) })
 		// Its pod ends a moment after its process, and footprints compare what runs.
-		awaitOnHost(t, host, "the scheduler's pod to end", `[ -z "$(crictl pods --name kube-scheduler --state Ready -q)" ]`)
+		awaitOnHost(t, host, "the scheduler's pod to end", `for id in $(ctr -n k8s.io containers ls -q 'labels."io.kubernetes.pod.name"==kube-scheduler-`+host+`'); do
+	if ctr -n k8s.io tasks ls | awk '$3 == "RUNNING" { print $1 }' | grep -qx "$id"; then exit 1; fi
+done`)
 	}
 	take("cp-3")
 	awaitStatus(t, "status to name the dead scheduler", func(s status) bool {
