@@ -79,3 +79,28 @@ func keep(ctx context.Context, h host.Host, path string) error {
 	}
 	return err
 }
+
+// entriesScript lists what a directory holds, one path a line, but not what was
+// moved aside in it; of one that is not there, nothing.
+const entriesScript = `for entry in "$1"/* "$1"/.[!.]*; do
+	case $entry in *.ha-install-*) continue;; esac
+	[ ! -e "$entry" ] || printf '%s\n' "$entry"
+done
+`
+
+// keepEntries moves aside what a directory holds, each within it, and leaves
+// the directory, for one that is watched: containerd 2.4 ends with a fatal
+// error when its CNI directory is removed or renamed (seen: down for 2 s, and
+// for good under a unit of the host's own that does not restart it).
+func keepEntries(ctx context.Context, h host.Host, directory string) error {
+	out, err := h.Query(ctx, "sh", "-c", entriesScript, "sh", directory)
+	if err != nil {
+		return err
+	}
+	for entry := range strings.Lines(string(out)) {
+		if err := keep(ctx, h, strings.TrimSuffix(entry, "\n")); err != nil {
+			return err
+		}
+	}
+	return nil
+}

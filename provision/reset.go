@@ -69,7 +69,7 @@ func (s *Site) resetNode(ih inventory.Host) phase.Phase {
 			}
 			// The next cluster may have another pod network: the runtime takes
 			// the first file that it finds, and nodes would be Ready without one.
-			if err := keep(ctx, h, templates.CNIConfigDir); err != nil {
+			if err := keepEntries(ctx, h, templates.CNIConfigDir); err != nil {
 				return err
 			}
 			// What an upgrade kept is of this cluster: the next one keeps its own.

@@ -24,8 +24,11 @@ func reset(t *testing.T) {
 	ha(t, "reset", path).want(t, 64, "--confirm")
 	wantSame(t, "a refused reset", before, onEach(t, allHosts, clusterFootprint))
 
+	const containerd = "systemctl show --property MainPID --value containerd.service"
+	running := onEach(t, allHosts, containerd)
 	r := ha(t, "reset", "--confirm", clusterName, path)
 	r.want(t, 0)
+	wantSame(t, "the process of containerd", running, onEach(t, allHosts, containerd))
 	t.Logf("reset of nine hosts in %s", r.took.Round(100*time.Millisecond))
 	const alive = `for p in /proc/[0-9]*; do read -r name <$p/comm && case $name in
 		kubelet|etcd|kube-apiserver|kube-controller*|kube-scheduler|kube-proxy|flanneld|coredns|haproxy|keepalived) echo "$name";; esac; done 2>/dev/null

@@ -19,6 +19,7 @@ import (
 
 	"github.com/ha-install/ha-install/inventory"
 	"github.com/ha-install/ha-install/provision/host"
+	"github.com/ha-install/ha-install/templates"
 )
 
 // File is a regular file on a host.
@@ -266,9 +267,26 @@ func (h *Host) MoveAside(ctx context.Context, path string) (to string, err error
 			h.Files[to+strings.TrimPrefix(p, path)] = h.Files[p]
 			delete(h.Files, p)
 		}
+		if path == templates.CNIConfigDir { // containerd watches it, and ends when it is gone
+			if u := h.Units["containerd.service"]; u != nil {
+				u.Active = false
+			}
+		}
 		return nil
 	}))
 	return to, err
+}
+
+// Entries lists what a directory holds, a path a line, but not what was moved aside.
+func (h *Host) Entries(directory string) string {
+	var found []string
+	for _, p := range h.under(directory) {
+		name, _, _ := strings.Cut(strings.TrimPrefix(p, directory+"/"), "/")
+		if !strings.Contains(name, ".ha-install-") {
+			found = append(found, directory+"/"+name+"\n")
+		}
+	}
+	return strings.Join(slices.Compact(found), "")
 }
 
 // remove is rm -rf, which must not touch what is precious.
