@@ -9,6 +9,8 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"slices"
@@ -20,6 +22,8 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+
+	"github.com/ha-install/ha-install/test/lab"
 )
 
 // A status promises its answer within five seconds of the begin of connecting,
@@ -79,16 +83,34 @@ func statusWhole(t *testing.T, path string) {
 	}
 }
 
-// statusOfTheRest asks until the others have a leader: who has gone may have been
-// it, and while they elect the answer is rightly that nothing is proven.
-func statusOfTheRest(t *testing.T, path string) (status, result) {
+// awaitTheirLeader waits until the masters but the one that is away have a leader
+// among themselves: it may have been the one, and while they elect, UNKNOWN is
+// the right answer.
+func awaitTheirLeader(t *testing.T, away string) {
 	t.Helper()
-	for began := time.Now(); ; {
-		s, r := statusOf(t, path)
-		if s.State != "UNKNOWN" || time.Since(began) > 15*time.Second {
-			return s, r
+	left := slices.DeleteFunc([]string{"cp-1", "cp-2", "cp-3"}, func(host string) bool { return host == away })
+	clients := map[string]*clientv3.Client{}
+	for _, host := range left {
+		clients[host] = etcdClient(t, host)
+	}
+	err := lab.Await(t.Context(), "a leader without "+away, 15*time.Second, func(ctx context.Context) error {
+		ids, leaders := map[uint64]bool{}, map[uint64]bool{}
+		for _, host := range left {
+			s, err := clients[host].Status(ctx, clients[host].Endpoints()[0])
+			if err != nil {
+				return err
+			}
+			ids[s.Header.MemberId], leaders[s.Leader] = true, true
 		}
-		t.Logf("asked in the middle of an election: %q", s.Problems)
+		for leader := range leaders {
+			if !ids[leader] || len(leaders) > 1 {
+				return fmt.Errorf("%s follow %x", left, slices.Collect(maps.Keys(leaders)))
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -97,7 +119,8 @@ func statusMasterOff(t *testing.T, path string) {
 	watching := startWatch(t, path)
 	watching.await(t, "a first round", func(status) bool { return true })
 	power(t, "cp-2", false)
-	s, r := statusOfTheRest(t, path)
+	awaitTheirLeader(t, "cp-2")
+	s, r := statusOf(t, path)
 	wantVerdict(t, s, r, 10, "DEGRADED", 2, "cp-2")
 	for _, h := range s.Hosts {
 		if (h.SSH == "ok") == (h.Name == "cp-2") {
@@ -128,7 +151,8 @@ func statusMasterHangs(t *testing.T, path string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { heal(t) })
-	s, r := statusOfTheRest(t, path)
+	awaitTheirLeader(t, "cp-1")
+	s, r := statusOf(t, path)
 	wantVerdict(t, s, r, 10, "DEGRADED", 2, "cp-1")
 	for _, m := range s.Quorum.Members {
 		if m.Name == "cp-1" && m.State != "hung" {
@@ -153,7 +177,8 @@ func statusEtcdStopped(t *testing.T, path string) {
 	const host = "cp-3"
 	frozenKubelets(t, host)
 	signal(t, "KILL", "^etcd --", host)
-	s, r := statusOfTheRest(t, path)
+	awaitTheirLeader(t, host)
+	s, r := statusOf(t, path)
 	wantVerdict(t, s, r, 10, "DEGRADED", 2, host)
 	for _, h := range s.Hosts {
 		if h.SSH != "ok" {
