@@ -24,11 +24,9 @@ const (
 )
 
 const (
-	podBudget = 2 * time.Minute
-	askEvery  = 100 * time.Millisecond
-	// askTimeout lets one lost packet pass, which TCP sends again after a second:
-	// that happens to every workload, with and without a failure.
-	askTimeout = 3 * time.Second
+	podBudget  = 2 * time.Minute
+	askEvery   = 100 * time.Millisecond
+	askTimeout = time.Second
 	podPoll    = 250 * time.Millisecond
 )
 
