@@ -1,12 +1,10 @@
 package cmd
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/ha-install/ha-install/inventory"
 	"github.com/ha-install/ha-install/provision"
 	"github.com/ha-install/ha-install/provision/phase"
 )
@@ -72,7 +70,12 @@ func (f *renewFlags) renew(c *cobra.Command, args []string) error {
 		return err
 	}
 	if f.only {
-		return f.plan(c, cluster, base)
+		return planOnly(c, cluster, base, f.run, func(site *provision.Site, tell func(string)) (provision.Plan, error) {
+			if err := site.RequireAll(); err != nil {
+				return provision.Plan{}, err
+			}
+			return provision.PlanRenew(c.Context(), site, f.options(), tell)
+		})
 	}
 	report, err := f.run.begin(c, cluster, "nothing to renew: no certificate expires within "+f.within.String()+", and every process uses what lies in its files")
 	if err != nil {
@@ -87,25 +90,4 @@ func (f *renewFlags) renew(c *cobra.Command, args []string) error {
 	return f.agreed.carryOut(c, site, f.run, report, func(plan *provision.Plan, run *phase.Runner) error {
 		return provision.Renew(c.Context(), site, f.options(), plan, run)
 	})
-}
-
-// plan shows what would be done.
-func (f *renewFlags) plan(c *cobra.Command, cluster *inventory.Cluster, base string) error {
-	site := provision.Connect(c.Context(), cluster, base, provision.SSH)
-	defer site.Close()
-	if err := site.RequireAll(); err != nil {
-		return err
-	}
-	if err := awaitSteps(c, site); err != nil {
-		return err
-	}
-	tell := func(text string) { fmt.Fprintln(c.OutOrStdout(), indentBlock(text)) }
-	if f.run.output == "json" {
-		tell = nil
-	}
-	plan, err := provision.PlanRenew(c.Context(), site, f.options(), tell)
-	if err != nil {
-		return err
-	}
-	return showPlan(c, plan, f.run.output, f.run.verbose)
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ha-install/ha-install/inventory"
 	"github.com/ha-install/ha-install/provision"
 )
 
@@ -37,31 +38,38 @@ apply would end with when that would be refused.`,
 		if err != nil {
 			return err
 		}
-		site := provision.Connect(c.Context(), cluster, base, provision.SSH)
-		defer site.Close()
-		tell := func(text string) { fmt.Fprintln(c.OutOrStdout(), indentBlock(text)) }
-		if output == "json" {
-			tell = nil
-		}
-		if err := awaitSteps(c, site); err != nil {
-			return err
-		}
-		plan, err := provision.MakePlan(c.Context(), site, tell)
-		if err != nil {
-			return err
-		}
-		if out != "" {
+		return planOnly(c, cluster, base, runFlags{output: output, verbose: verbose}, func(site *provision.Site, tell func(string)) (provision.Plan, error) {
+			plan, err := provision.MakePlan(c.Context(), site, tell)
+			if err != nil || out == "" {
+				return plan, err
+			}
 			data, err := json.MarshalIndent(plan, "", "  ")
 			if err != nil {
-				return err
+				return plan, err
 			}
-			if err := writeFile(out, append(data, '\n')); err != nil {
-				return err
-			}
-		}
-		return showPlan(c, plan, output, verbose)
+			return plan, writeFile(out, append(data, '\n'))
+		})
 	}
 	return c
+}
+
+// planOnly connects, has a verb's plan made, told as it is found, and shows it.
+// What an earlier run has left under way is waited for before.
+func planOnly(c *cobra.Command, cluster *inventory.Cluster, base string, run runFlags, make func(*provision.Site, func(string)) (provision.Plan, error)) error {
+	site := provision.Connect(c.Context(), cluster, base, provision.SSH)
+	defer site.Close()
+	if err := awaitSteps(c, site); err != nil {
+		return err
+	}
+	tell := func(text string) { fmt.Fprintln(c.OutOrStdout(), indentBlock(text)) }
+	if run.output == "json" {
+		tell = nil
+	}
+	plan, err := make(site, tell)
+	if err != nil {
+		return err
+	}
+	return showPlan(c, plan, run.output, run.verbose)
 }
 
 // showPlan shows a plan; its end says whether there is something to do.

@@ -83,13 +83,13 @@ func (f *removeFlags) remove(c *cobra.Command, args []string) error {
 		return err
 	}
 	f.options.Host, f.options.Backup.Directory = args[1], backupsOf(base, f.backups)
-	plan := func(c *cobra.Command, site *provision.Site, tell func(string)) (provision.Plan, error) {
+	plan := func(site *provision.Site, tell func(string)) (provision.Plan, error) {
 		return provision.PlanRemove(c.Context(), site, f.options, tell)
 	}
 	verb := hostVerb{run: f.run, name: args[1], what: "takes " + args[1] + " out of the cluster", confirm: f.confirm, plan: plan,
 		none: args[1] + " is no part of the cluster: there is nothing to take out"}
 	if f.only {
-		return verb.showPlan(c, cluster, base)
+		return planOnly(c, cluster, base, f.run, plan)
 	}
 	return verb.carryOut(c, args, cluster, base, func(site *provision.Site, plan *provision.Plan, run *phase.Runner) error {
 		return provision.Remove(c.Context(), site, f.options, plan, run)
@@ -103,25 +103,7 @@ type hostVerb struct {
 	what    string // "takes cp-4 out of the cluster"
 	none    string // what it means that nothing was changed
 	confirm string // the name, where it was given by a flag
-	plan    func(c *cobra.Command, site *provision.Site, tell func(string)) (provision.Plan, error)
-}
-
-// showPlan shows what would be done.
-func (v hostVerb) showPlan(c *cobra.Command, cluster *inventory.Cluster, base string) error {
-	site := provision.Connect(c.Context(), cluster, base, provision.SSH)
-	defer site.Close()
-	if err := awaitSteps(c, site); err != nil {
-		return err
-	}
-	tell := func(text string) { fmt.Fprintln(c.OutOrStdout(), indentBlock(text)) }
-	if v.run.output == "json" {
-		tell = nil
-	}
-	plan, err := v.plan(c, site, tell)
-	if err != nil {
-		return err
-	}
-	return showPlan(c, plan, v.run.output, v.run.verbose)
+	plan    func(site *provision.Site, tell func(string)) (provision.Plan, error)
 }
 
 // carryOut does it, after the host's name was typed or given. On a terminal the
@@ -164,7 +146,7 @@ func (v hostVerb) agreed(c *cobra.Command, site *provision.Site) (provision.Plan
 	if err := awaitSteps(c, site); err != nil {
 		return provision.Plan{}, err
 	}
-	plan, err := v.plan(c, site, nil)
+	plan, err := v.plan(site, nil)
 	if err != nil {
 		return plan, err
 	}

@@ -94,14 +94,14 @@ func (f *replaceFlags) replace(c *cobra.Command, args []string) error {
 	if f.with != "" {
 		what = "replaces " + args[1] + ", which is off and stays off, by " + f.with
 	}
-	plan := func(c *cobra.Command, site *provision.Site, tell func(string)) (provision.Plan, error) {
+	plan := func(site *provision.Site, tell func(string)) (provision.Plan, error) {
 		site.Operator = &net.Dialer{}
 		return provision.PlanReplace(c.Context(), site, options, tell)
 	}
 	verb := hostVerb{run: f.run, name: args[1], what: what, confirm: f.confirm, plan: plan,
 		none: "nothing to replace: " + options.With + " is in the place of " + args[1]}
 	if f.only {
-		return verb.showPlan(c, target, base)
+		return planOnly(c, target, base, f.run, plan)
 	}
 	return verb.carryOut(c, args, target, base, func(site *provision.Site, plan *provision.Plan, run *phase.Runner) error {
 		site.Operator = &net.Dialer{}

@@ -94,7 +94,12 @@ func (f *upgradeFlags) upgrade(c *cobra.Command, args []string) error {
 	}
 	f.options.Backup.Directory = backupsOf(base, f.backups)
 	if f.only {
-		return f.plan(c, cluster, base)
+		return planOnly(c, cluster, base, f.run, func(site *provision.Site, tell func(string)) (provision.Plan, error) {
+			if err := site.RequireAll(); err != nil {
+				return provision.Plan{}, err
+			}
+			return provision.PlanUpgrade(c.Context(), site, f.options, tell)
+		})
 	}
 	report, err := f.run.begin(c, cluster, "nothing to upgrade: everything runs "+cluster.Spec.Kubernetes.Version)
 	if err != nil {
@@ -155,25 +160,4 @@ func (f *upgradeFlags) target(cluster *inventory.Cluster) error {
 	at, err := filepath.Abs(f.bundle)
 	cluster.Spec.Software.Bundle = at
 	return err
-}
-
-// plan shows what would be done.
-func (f *upgradeFlags) plan(c *cobra.Command, cluster *inventory.Cluster, base string) error {
-	site := provision.Connect(c.Context(), cluster, base, provision.SSH)
-	defer site.Close()
-	if err := site.RequireAll(); err != nil {
-		return err
-	}
-	if err := awaitSteps(c, site); err != nil {
-		return err
-	}
-	tell := func(text string) { fmt.Fprintln(c.OutOrStdout(), indentBlock(text)) }
-	if f.run.output == "json" {
-		tell = nil
-	}
-	plan, err := provision.PlanUpgrade(c.Context(), site, f.options, tell)
-	if err != nil {
-		return err
-	}
-	return showPlan(c, plan, f.run.output, f.run.verbose)
 }
