@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/ha-install/ha-install/inventory"
-	"github.com/ha-install/ha-install/provision/etcd"
 	"github.com/ha-install/ha-install/provision/haproxy"
 	"github.com/ha-install/ha-install/provision/host"
 	"github.com/ha-install/ha-install/provision/phase"
@@ -58,17 +57,6 @@ func (s *Site) leave(ctx context.Context, ih inventory.Host) error {
 	return s.onAll(ctx, s.Cluster.Balancers(), func(ctx context.Context, _ inventory.Host, h host.Host) error {
 		return apiServers.Drain(ctx, h, ih.Name, drainExpiry)
 	})
-}
-
-// handOn moves etcd's leadership to another member, if the master's own leads.
-func (s *Site) handOn(ctx context.Context, ih inventory.Host) error {
-	m, there := s.members.Look(ctx, etcd.Options{ReadOnly: true}).Find(0, peerURL(ih))
-	if !there || !m.Leader {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, moveBudget)
-	defer cancel()
-	return s.members.MoveLeader(ctx, 0)
 }
 
 // enable has all balancers send clients to a master again, as soon as their

@@ -2,6 +2,8 @@ package provision
 
 import (
 	"context"
+	"errors"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -119,6 +121,43 @@ func TestTheLeaderHandsOnBeforeItLeaves(t *testing.T) {
 		if server, _ := views["lb-2"].Server(leader); err != nil || server.State != haproxy.Up {
 			t.Errorf("%v, %+v", err, server)
 		}
+	})
+}
+
+// TestNoAPIServerWritesWhileEtcdHasNoLeader: all are held for a hand-over and go
+// on after it; a host that cannot be told costs its own courtesy and no more.
+func TestNoAPIServerWritesWhileEtcdHasNoLeader(t *testing.T) {
+	t.Parallel()
+	c, dirs := testCluster(t), baseDirs(t)
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, c)
+		w.Slow = true
+		running(t, w, c, dirs[0])
+		handOn := func(exposed int) {
+			t.Helper()
+			site := Connect(w.Begin(t.Context(), nil), c, "", w.Dial)
+			defer site.Close()
+			leader := leaderOf(t, site)
+			ih, _ := c.HostByName(leader)
+			before := w.Exposed
+			if err := site.handOn(t.Context(), ih); err != nil {
+				t.Fatal(err)
+			}
+			if now := leaderOf(t, site); now == leader || w.Exposed-before != exposed {
+				t.Errorf("%s handed on to %s, with writes that may be lost %d times, want %d", leader, now, w.Exposed-before, exposed)
+			}
+			if held := w.Held(); len(held) > 0 {
+				t.Errorf("still held: %q", held)
+			}
+		}
+		handOn(0)
+		w.Talk(holdScript, func(h *sim.Host, args []string, in io.Reader, out io.Writer) error {
+			if h == w.Host("cp-2") {
+				return errors.New("it does not answer")
+			}
+			return h.Hold(args[1], in, out)
+		})
+		handOn(1)
 	})
 }
 

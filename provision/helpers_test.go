@@ -159,6 +159,7 @@ func newWorld(t testing.TB, c *inventory.Cluster) *sim.World {
 	})
 	w.Script(haproxy.DrainScript, func(h *sim.Host, args []string) ([]byte, error) { return h.Drain(args) })
 	w.Script(haproxy.EnableScript, func(h *sim.Host, args []string) ([]byte, error) { return h.Enable(args) })
+	w.Talk(holdScript, func(h *sim.Host, args []string, in io.Reader, out io.Writer) error { return h.Hold(args[1], in, out) })
 	w.Script(endEtcdScript, func(*sim.Host, []string) ([]byte, error) { return nil, nil }) // it answers by itself, later
 	w.Script(glanceScript, func(h *sim.Host, args []string) ([]byte, error) { return h.Glance(args), nil })
 	w.Script(certificatesScript, func(h *sim.Host, args []string) ([]byte, error) { return h.Certificates(args), nil })

@@ -103,7 +103,7 @@ func (m *Members) remove(ctx context.Context, id MemberID, again func(context.Co
 			// Removing a leader is right too, but costs an election. A ghost
 			// that leads may be out of reach for the transfer.
 			moving, cancel := context.WithTimeout(ctx, moveBudget)
-			_ = m.MoveLeader(moving, 0)
+			_ = m.MoveLeader(moving, 0, nil)
 			cancel()
 		}
 		_, err := c.MemberRemove(ctx, uint64(id))

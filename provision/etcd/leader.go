@@ -8,8 +8,10 @@ import (
 )
 
 // MoveLeader hands leadership to the given voter; with 0, to the most advanced
-// voter that does not lead now. A member that leads already is success.
-func (m *Members) MoveLeader(ctx context.Context, to MemberID) error {
+// voter that does not lead now. A member that leads already is success. hold, if
+// there is one, is called right before etcd is asked, and what it returns when
+// etcd has answered: in between there is no leader.
+func (m *Members) MoveLeader(ctx context.Context, to MemberID, hold func() (release func())) error {
 	var last error
 	var from MemberID
 	for {
@@ -33,6 +35,9 @@ func (m *Members) MoveLeader(ctx context.Context, to MemberID) error {
 				return fmt.Errorf("move leader: no other voter answers")
 			}
 			last = m.act(ctx, func(ctx context.Context) error {
+				if hold != nil {
+					defer hold()()
+				}
 				_, err := lead.conn.maint.MoveLeader(ctx, uint64(next))
 				return err
 			})

@@ -54,8 +54,11 @@ type Host interface {
 // Command is an argv to run as root; nothing in it is interpreted by a shell.
 type Command struct {
 	Argv  []string
-	Stdin io.Reader         // secrets travel here, never in Argv
-	Env   map[string]string // set by env(1)
+	Stdin io.Reader // secrets travel here, never in Argv
+	// Stdout gets what the command prints, as it comes, instead of Run's result:
+	// with Stdin, for a conversation. nil: Run returns it.
+	Stdout io.Writer
+	Env    map[string]string // set by env(1)
 }
 
 // File is what a path on a host should hold. Exactly one of Content and Open

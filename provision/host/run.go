@@ -47,7 +47,7 @@ func (h *SSH) Run(ctx context.Context, cmd Command) ([]byte, error) {
 	}
 	var out []byte
 	err := h.idempotent(ctx, func(l *link) (err error) {
-		out, err = h.exec(ctx, l, execution{argv: cmd.Argv, env: cmd.Env, stdin: cmd.Stdin, sent: &sent, fenced: how})
+		out, err = h.exec(ctx, l, execution{argv: cmd.Argv, env: cmd.Env, stdin: cmd.Stdin, stdout: cmd.Stdout, sent: &sent, fenced: how})
 		if err != nil && sent && ctx.Err() == nil && lost(l, err) {
 			return fmt.Errorf("%w: %w", ErrConnectionLost, err)
 		}

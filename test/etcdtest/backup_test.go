@@ -261,7 +261,7 @@ func TestBackupWhileTheLeaderChanges(t *testing.T) {
 			defer stream.Close()
 			moved := false
 			d := &during{stream, 1 << 20, func() {
-				if err := m.MoveLeader(bg, 0); err != nil {
+				if err := m.MoveLeader(bg, 0, nil); err != nil {
 					t.Error(err)
 				}
 				c.put(t, "/registry/after", "the change")

@@ -117,7 +117,7 @@ func TestChangesAskBefore(t *testing.T) {
 	ctx, cancel := context.WithTimeout(bg, 10*time.Second)
 	defer cancel()
 	_, adding := m.AddLearner(ctx, "https://127.0.0.9:2380", "cp-9")
-	for what, err := range map[string]error{"add": adding, "remove": m.Remove(ctx, c.Member("cp-2").ID()), "move the leader": m.MoveLeader(ctx, 0)} {
+	for what, err := range map[string]error{"add": adding, "remove": m.Remove(ctx, c.Member("cp-2").ID()), "move the leader": m.MoveLeader(ctx, 0, nil)} {
 		if !errors.Is(err, lost) || ctx.Err() != nil {
 			t.Errorf("%s: %v", what, err)
 		}
@@ -135,7 +135,7 @@ func TestLeaderIsMovedAndRemoved(t *testing.T) {
 	for range 2 {
 		before := v.LeaderID
 		began := time.Now()
-		if err := m.MoveLeader(bg, 0); err != nil {
+		if err := m.MoveLeader(bg, 0, nil); err != nil {
 			t.Fatal(err)
 		}
 		t.Logf("leader moved in %s", time.Since(began))

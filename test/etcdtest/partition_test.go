@@ -57,7 +57,7 @@ func TestFault7GateWaitsForAStableTerm(t *testing.T) {
 	c := Start(t, 3)
 	m := c.Connect()
 	before := c.Ready(m)
-	if err := m.MoveLeader(bg, 0); err != nil {
+	if err := m.MoveLeader(bg, 0, nil); err != nil {
 		t.Fatal(err)
 	}
 	began := time.Now()

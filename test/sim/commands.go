@@ -49,6 +49,9 @@ func (h *Host) unknown(argv []string) error {
 // Run is host.Writer's.
 func (h *Host) Run(ctx context.Context, cmd host.Command) (out []byte, err error) {
 	argv := cmd.Argv
+	if cmd.Stdout != nil {
+		return nil, h.talk(ctx, cmd)
+	}
 	var stdin []byte
 	if cmd.Stdin != nil {
 		if stdin, err = io.ReadAll(cmd.Stdin); err != nil {
@@ -61,6 +64,19 @@ func (h *Host) Run(ctx context.Context, cmd host.Command) (out []byte, err error
 	}
 	err = h.call(ctx, name(argv), true, parts, part)
 	return out, err
+}
+
+// talk is a script that is talked to while it runs. It is cut off, if it is, before
+// the first word.
+func (h *Host) talk(ctx context.Context, cmd host.Command) error {
+	talk, known := h.w.talks[cmd.Argv[min(2, len(cmd.Argv)-1)]]
+	if !known {
+		return h.unknown(cmd.Argv)
+	}
+	if err := h.call(ctx, name(cmd.Argv), true, 1, once(func() error { return nil })); err != nil {
+		return err
+	}
+	return talk(h, cmd.Argv[min(4, len(cmd.Argv)):], cmd.Stdin, cmd.Stdout)
 }
 
 // name is a command without the text of its scripts.

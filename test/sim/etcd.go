@@ -376,6 +376,7 @@ func (s *etcdServer) MoveLeader(ctx context.Context, q *pb.MoveLeaderRequest) (r
 		if !slices.ContainsFunc(up, func(m *member) bool { return m.id == q.TargetID }) {
 			return rpctypes.ErrGRPCBadLeaderTransferee
 		}
+		s.h.w.mayDrop()
 		e.lead = q.TargetID
 		e.term++
 		r = &pb.MoveLeaderResponse{Header: head}

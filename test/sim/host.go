@@ -103,6 +103,7 @@ type Host struct {
 	failing       *failure  // what a drill has done to it; nil for nothing
 	orphans       bool      // its containers run without their kubelet
 	apiEnded      bool      // its API server was ended while there was no kubelet
+	held          time.Time // until when its API server is stopped for a hand-over
 	etcdEnded     bool      // and so was its etcd
 	etcdRuns      string    // the manifest that etcd was started from
 	apiRuns       string    // the version that the API server was started in

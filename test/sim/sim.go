@@ -12,6 +12,7 @@ package sim
 import (
 	"context"
 	"fmt"
+	"io"
 	"sync"
 	"syscall"
 	"testing"
@@ -28,6 +29,9 @@ type World struct {
 	Slow bool
 	// MayEnd allows that the cluster loses its quorum: for a reset.
 	MayEnd bool
+	// Exposed counts the hand-overs of etcd's leadership in which an API server
+	// could have lost a write: it was not held.
+	Exposed int
 	// MayLeave is the name of a voter that may be removed; "" for none.
 	MayLeave string
 	// Outside is the user's own balancer, at the endpoint's address; nil where
@@ -51,6 +55,7 @@ type World struct {
 	vip     string
 	units   map[string]unitKind
 	script  map[string]Script
+	talks   map[string]Talk
 	ends    map[string]time.Time // when certificates do, by what their files hold
 	steps   map[string]StepScript
 	temp    string
@@ -65,6 +70,9 @@ type World struct {
 // text. It runs under the world's lock.
 type Script func(h *Host, args []string) ([]byte, error)
 
+// Talk is what such a script does with what it is told on the way.
+type Talk func(h *Host, args []string, in io.Reader, out io.Writer) error
+
 // StepScript is a script that is sent as a step: its acts, between any two of
 // which the host may lose its power.
 type StepScript func(h *Host, args []string) []func() error
@@ -73,7 +81,7 @@ type StepScript func(h *Host, args []string) []func() error
 func New(t testing.TB, c *inventory.Cluster) *World {
 	w := &World{
 		t: t, hosts: map[string]*Host{}, counts: map[string]int{}, vip: c.Spec.Endpoint.Host, units: unitKinds(),
-		script: map[string]Script{}, steps: map[string]StepScript{}, API: kubeapi.New(), ends: map[string]time.Time{},
+		script: map[string]Script{}, talks: map[string]Talk{}, steps: map[string]StepScript{}, API: kubeapi.New(), ends: map[string]time.Time{},
 	}
 	control(w.API)
 	t.Cleanup(w.end)
@@ -93,6 +101,9 @@ func (w *World) end() {
 
 // Script teaches every host a script.
 func (w *World) Script(text string, s Script) { w.script[text] = s }
+
+// Talk teaches every host a script that is talked to while it runs.
+func (w *World) Talk(text string, t Talk) { w.talks[text] = t }
 
 // StepScript teaches every host a script that is sent as a step.
 func (w *World) StepScript(text string, s StepScript) { w.steps[text] = s }

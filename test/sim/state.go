@@ -19,6 +19,7 @@ type State struct {
 	api    *kubeapi.Server
 	audits audit
 	script map[string]Script
+	talks  map[string]Talk
 	steps  map[string]StepScript
 }
 
@@ -30,7 +31,7 @@ func (w *World) Keep() *State {
 }
 
 func (w *World) freeze() *State {
-	s := &State{hosts: map[string]*Host{}, etcd: w.etcd.clone(), api: w.API.Clone(), audits: w.audits, script: w.script, steps: w.steps}
+	s := &State{hosts: map[string]*Host{}, etcd: w.etcd.clone(), api: w.API.Clone(), audits: w.audits, script: w.script, talks: w.talks, steps: w.steps}
 	s.audits.broken = slices.Clone(w.audits.broken)
 	for name, h := range w.hosts {
 		s.hosts[name] = &Host{name: name}
@@ -52,7 +53,7 @@ func (s *State) Steps() int {
 // were away are back. Hosts of the inventory that the state does not have are bare.
 func (s *State) World(t testing.TB, c *inventory.Cluster) *World {
 	w := New(t, c)
-	w.etcd, w.API, w.audits, w.script, w.steps = s.etcd.clone(), s.api.Clone(), s.audits, s.script, s.steps
+	w.etcd, w.API, w.audits, w.script, w.talks, w.steps = s.etcd.clone(), s.api.Clone(), s.audits, s.script, s.talks, s.steps
 	w.audits.broken = slices.Clone(s.audits.broken)
 	control(w.API)
 	for name, h := range s.hosts {
