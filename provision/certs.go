@@ -17,6 +17,7 @@ import (
 	"github.com/ha-install/ha-install/inventory"
 	"github.com/ha-install/ha-install/provision/certs"
 	"github.com/ha-install/ha-install/provision/host"
+	"github.com/ha-install/ha-install/provision/kube"
 	"github.com/ha-install/ha-install/provision/phase"
 	"github.com/ha-install/ha-install/provision/units"
 )
@@ -168,7 +169,7 @@ func shownAt(ctx context.Context, h host.Reader, address string, expected certs.
 // kubeconfig, only the certificates leave the host, never a key.
 const certificatesScript = `LC_ALL=C
 export LC_ALL
-` + processFunction + `started() { shift 19; echo $((booted + $1 / ticks)); }
+` + kube.ProcessFunction + `started() { shift 19; echo $((booted + $1 / ticks)); }
 booted=$(sed -n -e 's/^btime //p' /proc/stat)
 ticks=$(getconf CLK_TCK 2>/dev/null) || ticks=100
 for arg; do

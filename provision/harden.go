@@ -203,21 +203,9 @@ func existingManifest(manifest []byte) ([]byte, bool, error) {
 	return out, true, err
 }
 
-// processFunction is "processes NAME ARGUMENT", which prints the IDs of programs.
-// Processes are told by name (its first 15 letters) and by an argument, which has
-// this host's address in it: a workload may run another etcd here.
-const processFunction = `processes() {
-	for p in /proc/[0-9]*; do
-		if { read -r name <"$p/comm"; } 2>/dev/null && [ "$name" = "$1" ] && tr '\0' '\n' <"$p/cmdline" | grep -qxF -e "$2"; then
-			echo "${p#/proc/}"
-		fi
-	done
-}
-`
-
-// endFunctions has "ends NAME ARGUMENT SIGNAL FIFTHS" besides, which ends a program
-// and waits that many fifths of a second for it.
-const endFunctions = processFunction + `ends() {
+// endFunctions has "ends NAME ARGUMENT SIGNAL FIFTHS" besides "processes", which ends
+// a program and waits that many fifths of a second for it.
+const endFunctions = kube.ProcessFunction + `ends() {
 	kill -s "$3" $(processes "$1" "$2") 2>/dev/null || return 0
 	for _ in $(seq "$4"); do
 		if [ -z "$(processes "$1" "$2")" ]; then return; fi

@@ -96,6 +96,11 @@ done
 // has says that a master's data are those of this restore already.
 func (r *restore) has(ih inventory.Host) bool { return r.seen[ih.Name].token == r.note.Token }
 
+// stands says that a master has them, and that no etcd runs there with others.
+func (r *restore) stands(ih inventory.Host) bool {
+	return r.seen[ih.Name].renewed(r.note.Token) == nil
+}
+
 // push sends the snapshot to a master.
 func (r *restore) push(ih inventory.Host) phase.Phase {
 	file := host.File{Path: r.source.onHosts(), Mode: 0o600, Sum: r.source.sum, Size: r.source.size, Secret: true,
@@ -156,7 +161,7 @@ func (r *restore) stop(ih inventory.Host) phase.Phase {
 		Name: "stop", Host: ih.Name,
 		Done: func(context.Context) (bool, error) {
 			m := r.seen[ih.Name]
-			return r.has(ih) || m.stopped() == nil && !m.kubelet, nil
+			return r.stands(ih) || m.stopped() == nil && !m.kubelet, nil
 		},
 		Do: func(ctx context.Context) error {
 			return r.step(ctx, ih, "restore-stop", stopScript, keptManifests, etcdArgument(ih), apiArgument(ih))
@@ -172,7 +177,7 @@ func (r *restore) stop(ih inventory.Host) phase.Phase {
 func (r *restore) oldIsStopped(ih inventory.Host) phase.Check {
 	return r.look(ih, "the control plane of "+ih.Name+" to be stopped", func(f restoreFacts) error {
 		if f.token == r.note.Token { // what runs there is of the new cluster
-			return nil
+			return f.renewed(r.note.Token)
 		}
 		return f.stopped()
 	})
@@ -201,23 +206,23 @@ func (r *restore) exchange(ih inventory.Host) phase.Phase {
 	}
 }
 
-// isNew wants a master's data to be those of this restore.
+// isNew wants a master's data to be those of this restore, and no etcd with others.
 func (r *restore) isNew(ih inventory.Host) phase.Check {
 	return r.look(ih, "the new data of "+ih.Name+" in their place", func(f restoreFacts) error {
-		if f.token != r.note.Token {
-			return phase.Final(fmt.Errorf("%s is not of this restore", etcdMember))
-		}
-		return nil
+		return f.renewed(r.note.Token)
 	})
 }
 
-// startEtcd starts a master's new member, when all masters have theirs.
+// startEtcd starts a master's new member, when all masters have theirs and no etcd
+// of the cluster before runs anywhere. Whatever stopped them may be long ago, so
+// that all are looked at again in the last moment; one that starts beside us, with
+// the new data, has a moment to open them.
 func (r *restore) startEtcd(ih inventory.Host) phase.Phase {
 	p := phase.Phase{
 		Name: "start-etcd", Host: ih.Name,
 		Done: func(context.Context) (bool, error) {
 			m := r.seen[ih.Name]
-			return r.has(ih) && m.manifest["etcd"] && m.kubelet, nil
+			return r.stands(ih) && m.manifest["etcd"] && m.kubelet, nil
 		},
 		Do: func(ctx context.Context) error {
 			return r.columnStep(ctx, ih, "restore-etcd", startEtcdScript, templates.Init{EtcdExisting: true, InitialCluster: r.note.Cluster})
@@ -229,7 +234,8 @@ func (r *restore) startEtcd(ih inventory.Host) phase.Phase {
 		},
 	}
 	for _, other := range r.Cluster.ControlPlanes() {
-		p.Needs = append(p.Needs, r.isNew(other))
+		fence := r.isNew(other)
+		p.Needs = append(p.Needs, phase.Check{Name: fence.Name, Run: func(ctx context.Context) error { return phase.Wait(ctx, fence) }})
 	}
 	return p
 }
@@ -249,7 +255,7 @@ func (r *restore) place(name string, ih inventory.Host, gate phase.Check, compon
 		Name: name, Host: ih.Name,
 		Done: func(context.Context) (bool, error) {
 			m := r.seen[ih.Name]
-			done := r.has(ih) && m.kubelet
+			done := r.stands(ih) && m.kubelet
 			for _, c := range components {
 				done = done && m.manifest["kube-"+c]
 			}

@@ -13,6 +13,7 @@ import (
 	"github.com/ha-install/ha-install/inventory"
 	"github.com/ha-install/ha-install/provision/host"
 	"github.com/ha-install/ha-install/provision/kube"
+	"github.com/ha-install/ha-install/provision/phase"
 	"github.com/ha-install/ha-install/provision/pki"
 	"github.com/ha-install/ha-install/templates"
 )
@@ -38,6 +39,9 @@ type restoreFacts struct {
 	unpacked string          // that of data which wait beside
 	manifest map[string]bool // by component
 	runs     map[string]bool // by component: its process
+	// stranger says that an etcd runs which has other data open than those in
+	// their place: of a cluster before, if those are new.
+	stranger bool
 }
 
 // restoreMark is the file within a restored member's directory that has its token.
@@ -47,7 +51,7 @@ const restoreMark = "ha-install-restore"
 //
 //	$1 $2 arguments that tell this host's etcd and API server from others
 const restoreLookScript = `set -u
-` + endFunctions + `free() {
+` + kube.ProcessFunction + kube.HoldsFunction + `free() {
 	d=$1
 	until [ -d "$d" ]; do d=$(dirname "$d"); done
 	df -k --output=avail "$d" | tail -n 1
@@ -61,6 +65,9 @@ for c in etcd kube-apiserver kube-controller-manager kube-scheduler; do
 done
 runs() { if [ -n "$(processes "$2" "$3")" ]; then echo runs "$1"; fi; }
 runs etcd etcd "$1"
+for p in $(processes etcd "$1"); do
+	if ! holds "$p"; then echo stranger; fi
+done
 runs kube-apiserver kube-apiserver "$2"
 runs kube-controller-manager kube-controller --kubeconfig=/etc/kubernetes/controller-manager.conf
 runs kube-scheduler kube-scheduler --kubeconfig=/etc/kubernetes/scheduler.conf
@@ -93,6 +100,8 @@ func parseRestoreFacts(text string) (restoreFacts, error) {
 			f.manifest[value] = true
 		case "runs":
 			f.runs[value] = true
+		case "stranger":
+			f.stranger = true
 		case "data":
 			f.data = true
 		case "token":
@@ -113,6 +122,18 @@ func (f restoreFacts) stopped() error {
 		case f.manifest[c]:
 			return fmt.Errorf("%s has its manifest, and would run again", c)
 		}
+	}
+	return nil
+}
+
+// renewed says that the data of a restore are in their place, and that no etcd
+// runs with others: one that was left over goes on with what was moved aside.
+func (f restoreFacts) renewed(token string) error {
+	switch {
+	case f.token != token:
+		return phase.Final(fmt.Errorf("%s is not of this restore", etcdMember))
+	case f.stranger:
+		return errors.New("an etcd runs that has other data open than those in their place")
 	}
 	return nil
 }
