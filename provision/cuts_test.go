@@ -76,8 +76,6 @@ type workflow struct {
 	then func(ctx context.Context, w *sim.World) error
 	// about narrows the points and faults to the calls that it is about; nil: all.
 	about func(sim.Call) bool
-	// killed only: other faults are not tried.
-	killsOnly bool
 }
 
 // world is where the workflow begins.
@@ -201,12 +199,10 @@ func faultsOf(trace []sim.Call) map[sim.Fault][]sim.Cut {
 			}
 			continue
 		}
-		add(c, sim.Before, sim.Breaks)
+		add(c, sim.Before, sim.Fails, sim.Breaks)
 		add(c, sim.After, sim.Fails, sim.Loses, sim.Reboots)
 		if strings.HasPrefix(c.Name, "act ") {
 			add(c, sim.After, sim.Slays)
-		} else { // no script goes on without one of its acts
-			add(c, sim.Before, sim.Fails)
 		}
 		if c.Parts > 1 {
 			add(c, sim.Half, sim.Fails, sim.Reboots)
@@ -251,9 +247,6 @@ func (f workflow) everywhere(t *testing.T) {
 	struck := map[sim.Fault]int{}
 	faults, told := faultsOf(trace), fmt.Sprintf("%s: killed at %d of %d points", f.name, kills, len(points))
 	for _, fault := range []sim.Fault{sim.Fails, sim.Loses, sim.Reboots, sim.EtcdDies, sim.Isolates, sim.Breaks, sim.Slays} {
-		if f.killsOnly {
-			break
-		}
 		for _, cut := range sample(faults[fault], tries()) {
 			runs = append(runs, func(t *testing.T) {
 				hit := f.cutAt(t, cut, want)
@@ -275,7 +268,7 @@ func (f workflow) everywhere(t *testing.T) {
 			})
 		}
 	})
-	for fault := sim.Fails; fault <= sim.Breaks; fault++ {
+	for fault := sim.Fails; fault <= sim.Slays; fault++ {
 		if n := len(faults[fault]); n > 0 {
 			told += fmt.Sprintf("; %s: %d of %d", fault, struck[fault], n)
 		}

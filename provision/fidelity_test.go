@@ -2,6 +2,8 @@ package provision
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -42,6 +44,13 @@ func teachClaims(w *sim.World) {
 		wait := func() error { return nil }
 		return []func() error{wait, wait, wait, wait}
 	})
+	w.Script(fidelity.EtcdStand, func(h *sim.Host, _ []string) ([]byte, error) { return []byte(h.EtcdStand() + "\n"), nil })
+	w.Script(fidelity.EndEtcd, func(h *sim.Host, _ []string) ([]byte, error) {
+		h.EndAPI()
+		h.EndEtcd()
+		return nil, nil
+	})
+	w.Script(fidelity.PutBack, func(h *sim.Host, args []string) ([]byte, error) { h.Rename(args[0], etcdMember); return nil, nil })
 }
 
 func TestBareHostsAreAsTheRealOnesAre(t *testing.T) {
@@ -64,6 +73,7 @@ func TestClustersAreAsTheRealOnesAre(t *testing.T) {
 		w.Slow = true
 		running(t, w, c, dirs[0])
 		golden.Check(t, "fidelity/applied.golden", lines(fidelity.Simulated(w, c)))
+		teachClaims(w)
 		w.Begin(t.Context(), nil)
 		fidelity.Check(t.Context(), sceneOn(t, w, c, "cp-1"), fidelity.Master())
 		fidelity.Check(t.Context(), sceneOn(t, w, c, "lb-1"), fidelity.Balancer())
@@ -173,4 +183,39 @@ func TestEveryFakeIsCompared(t *testing.T) {
 		t.Errorf("nothing compares what simulated hosts do on %q with real ones: it needs a claim in test/fidelity", name)
 	}
 	t.Logf("%d claims for %d different calls", len(claims), compared)
+}
+
+// TestAStepMakesAllItsActs whatever becomes of who waits for it: no script goes on
+// without one of its commands. The real host's part is a claim: a step goes on
+// without its installer.
+func TestAStepMakesAllItsActs(t *testing.T) {
+	t.Parallel()
+	c := testCluster(t)
+	for _, when := range []sim.When{sim.Before, sim.After} {
+		for act := range 3 {
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t, c)
+				w.Slow = true
+				var made []int
+				w.StepScript("three acts", func(*sim.Host, []string) []func() error {
+					var acts []func() error
+					for i := range 3 {
+						acts = append(acts, func() error { made = append(made, i); return nil })
+					}
+					return acts
+				})
+				cut := sim.Cut{Host: "cp-1", Name: fmt.Sprintf("act %d of three-1", act+1), Nth: 1, When: when, Fault: sim.Fails}
+				ctx := w.Begin(t.Context(), &cut)
+				h := sceneOn(t, w, c, "cp-1").Host
+				three := host.Step{ID: "three-1", Argv: []string{"sh", "-c", "three acts", "sh"}}
+				if _, err := h.Step(ctx, three); !errors.Is(err, host.ErrConnectionLost) {
+					t.Errorf("%s: %v", cut, err)
+				}
+				r, err := h.Step(ctx, three)
+				if err != nil || !r.Attached || !slices.Equal(made, []int{0, 1, 2}) {
+					t.Errorf("%s: acts %v, attached %t, error %v", cut, made, r.Attached, err)
+				}
+			})
+		}
+	}
 }

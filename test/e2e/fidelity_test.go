@@ -63,6 +63,7 @@ func madeCluster(t *testing.T) {
 	path := writeInventory(t, nil, nil)
 	compareState(t, "applied", true)
 	fidelity.Check(t.Context(), sceneOn(t, path, "cp-1"), fidelity.Master())
+	awaitFaultless(t, path, time.Minute) // a member was away
 	fidelity.Check(t.Context(), sceneOn(t, path, "lb-1"), fidelity.Balancer())
 	forget(t, "cp-1")
 	forget(t, "lb-1")

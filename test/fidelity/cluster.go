@@ -25,7 +25,7 @@ import (
 
 // Master are claims about a master of a finished cluster of three. What they
 // change in etcd and in the API, they take back.
-func Master() []Claim { return slices.Concat(nodes(), members(), objects(), moving()) }
+func Master() []Claim { return slices.Concat(nodes(), members(), objects(), moving(), fences()) }
 
 func nodes() []Claim {
 	return []Claim{

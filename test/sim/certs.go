@@ -122,7 +122,7 @@ func (h *Host) RestartColumn() []func() error {
 	return []func() error{
 		func() error { h.halt("kubelet.service"); return nil },
 		func() error { h.apiEnded = true; return nil },
-		func() error { h.etcdEnded = true; return nil },
+		func() error { h.EndEtcd(); return nil },
 		func() error { return h.start([]string{"systemctl", "start", "kubelet"}, "kubelet.service") },
 	}
 }

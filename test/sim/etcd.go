@@ -79,7 +79,13 @@ func (h *Host) peerURL() string { return "https://" + h.address + ":2380" }
 // data, or as the member that is listed for it, or makes a cluster of one.
 func (h *Host) startEtcd() {
 	manifest, ok := h.Files[etcdManifest]
-	if !ok || h.Mute {
+	if !ok {
+		return
+	}
+	if h.etcdHas == "" { // one that runs goes on with the data that it has open
+		h.etcdHas = h.data()
+	}
+	if h.Mute {
 		return
 	}
 	defer func() { h.etcdRuns = string(manifest.Content) }()
@@ -118,8 +124,12 @@ func (h *Host) startEtcd() {
 		e.members = append(e.members, listed)
 	}
 	h.etcdUp, h.unheard = time.Now(), false
-	h.Put(etcdDir+"/member/id", 0o600, fmt.Sprint(listed.id))
+	h.Put(memberDir+"/id", 0o600, fmt.Sprint(listed.id))
+	h.etcdHas = h.data()
 }
+
+// data is the ID of the member whose data lie in their place; "" for none.
+func (h *Host) data() string { return string(h.Files[memberDir+"/id"].Content) }
 
 func (h *Host) listed() *member {
 	for _, m := range h.w.etcd.members {
@@ -132,10 +142,8 @@ func (h *Host) listed() *member {
 
 // serving is the member that runs on the host; nil when none does.
 func (h *Host) serving() *member {
-	m, data := h.listed(), h.Files[etcdDir+"/member/id"]
-	_, manifest := h.Files[etcdManifest]
-	runs := !h.etcdEnded && (h.orphans || manifest && h.active("kubelet.service"))
-	if m == nil || !runs || h.off || h.Mute || h.hit("etcd") || time.Now().Before(h.etcdBack) || string(data.Content) != fmt.Sprint(m.id) {
+	m := h.listed()
+	if m == nil || !h.etcdProcess() || h.hit("etcd") || time.Now().Before(h.etcdBack) || h.data() != fmt.Sprint(m.id) || h.etcdHas != h.data() {
 		return nil
 	}
 	return m

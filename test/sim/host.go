@@ -104,7 +104,7 @@ type Host struct {
 	orphans       bool      // its containers run without their kubelet
 	apiEnded      bool      // its API server was ended while there was no kubelet
 	held          time.Time // until when its API server is stopped for a hand-over
-	etcdEnded     bool      // and so was its etcd
+	etcdHas       string    // the ID of the data that its etcd has open; "" while none runs
 	etcdRuns      string    // the manifest that etcd was started from
 	apiRuns       string    // the version that the API server was started in
 	podsRead      string    // the files of /etc/kubernetes as they were when the pods began

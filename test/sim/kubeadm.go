@@ -114,7 +114,7 @@ func (h *Host) startPods() {
 	if h.apiEnded || h.podsRead == "" { // pods that were left alone go on with what they have
 		h.podsRead = h.sums("/etc/kubernetes")
 	}
-	h.orphans, h.apiEnded, h.etcdEnded = false, false, false
+	h.orphans, h.apiEnded = false, false
 	h.startEtcd()
 	h.register()
 }
@@ -311,7 +311,7 @@ func (h *Host) kubeadmReset() []func() error {
 		}
 	}
 	return []func() error{
-		func() error { h.halt("kubelet.service"); h.orphans = false; h.w.succeed(h); return nil },
+		func() error { h.halt("kubelet.service"); h.orphans, h.etcdHas = false, ""; h.w.succeed(h); return nil },
 		remove("/etc/kubernetes/manifests", pkiDir),
 		remove("/etc/kubernetes/admin.conf", "/etc/kubernetes/super-admin.conf", "/etc/kubernetes/kubelet.conf", "/etc/kubernetes/bootstrap-kubelet.conf",
 			"/etc/kubernetes/controller-manager.conf", "/etc/kubernetes/scheduler.conf"),
@@ -325,7 +325,7 @@ func (h *Host) Swap(staged, at string) []func() error {
 	return []func() error{
 		func() error { h.halt("kubelet.service"); return nil },
 		func() error { h.apiEnded = true; return nil },
-		func() error { h.etcdEnded = true; return nil },
+		func() error { h.EndEtcd(); return nil },
 		func() error {
 			f, ok := h.Files[staged]
 			if !ok {

@@ -49,24 +49,29 @@ func (w *World) WipeData(name string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	h := w.hosts[name]
-	h.lostData = string(h.Files[etcdDir+"/member/id"].Content)
+	h.lostData, h.etcdHas = string(h.Files[etcdDir+"/member/id"].Content), ""
 	for _, p := range h.under(etcdDir) {
 		delete(h.Files, p)
 	}
 	h.closeTunnels()
 }
 
-// Restore puts a file of a host in place while a run is under way.
+// Restore puts a file of a host in place while a run is under way. A kubelet that
+// goes on trying to start etcd finds it.
 func (w *World) Restore(name, path, content string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.hosts[name].Put(path, 0o600, content)
+	h := w.hosts[name]
+	h.Put(path, 0o600, content)
+	if h.active("kubelet.service") {
+		h.startEtcd()
+	}
 }
 
 func (h *Host) endPower() {
 	h.off = true
 	h.steps = map[string]*step{}
-	h.orphans, h.apiEnded, h.etcdEnded = false, false, false
+	h.orphans, h.apiEnded, h.etcdHas = false, false, ""
 	h.drained, h.enables = map[string]bool{}, map[string]time.Time{}
 	h.failing, h.podsRead = nil, ""
 	h.unheard = true

@@ -51,6 +51,9 @@ func (h *Host) RestoreFacts() []byte {
 			fmt.Fprintln(&b, "runs", c)
 		}
 	}
+	if h.EtcdStand() == "runs with other data" {
+		fmt.Fprintln(&b, "stranger")
+	}
 	if len(h.under(memberDir)) > 0 {
 		fmt.Fprintln(&b, "data yes")
 	}
@@ -66,7 +69,7 @@ func (h *Host) RestoreFacts() []byte {
 // etcdProcess says that some etcd runs on the host, of whichever cluster.
 func (h *Host) etcdProcess() bool {
 	_, manifest := h.Files[etcdManifest]
-	return !h.etcdEnded && !h.off && !h.Down && !h.Mute && len(h.under(memberDir)) > 0 && (h.orphans || manifest && h.active("kubelet.service")) && h.etcdRuns != ""
+	return h.etcdHas != "" && !h.off && !h.Mute && (h.orphans || manifest && h.active("kubelet.service"))
 }
 
 // Unpack makes a new member's data of a snapshot, beside those of now.
@@ -90,15 +93,15 @@ func (h *Host) Unpack(snapshot, token, name, cluster, bump string) []func() erro
 			return nil
 		},
 		func() error {
-			h.rename(dir+".part", dir)
+			h.Rename(dir+".part", dir)
 			h.Put(dir+"/member"+restoreMark, 0o600, token)
 			return nil
 		},
 	}
 }
 
-// rename is mv.
-func (h *Host) rename(from, to string) {
+// Rename is mv.
+func (h *Host) Rename(from, to string) {
 	for _, p := range h.under(from) {
 		h.Files[to+strings.TrimPrefix(p, from)] = h.Files[p]
 		delete(h.Files, p)
@@ -109,11 +112,11 @@ func (h *Host) rename(from, to string) {
 func (h *Host) StopColumn(kept string) []func() error {
 	acts := []func() error{func() error { h.halt("kubelet.service"); return nil }}
 	for _, c := range []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd"} {
-		acts = append(acts, func() error { h.rename(manifestsDir+c+".yaml", kept+"/"+c+".yaml"); return nil })
+		acts = append(acts, func() error { h.Rename(manifestsDir+c+".yaml", kept+"/"+c+".yaml"); return nil })
 	}
 	return append(acts,
 		func() error { h.apiEnded = true; return nil },
-		func() error { h.etcdEnded, h.orphans = true, false; return nil },
+		func() error { h.etcdHas, h.orphans = "", false; return nil },
 	)
 }
 
@@ -126,7 +129,7 @@ func (h *Host) ExchangeData(token string) error {
 	if len(h.under(dir)) == 0 {
 		return h.failure([]string{"mv", dir}, 1, "no such file")
 	}
-	h.rename(dir+"/member", memberDir)
+	h.Rename(dir+"/member", memberDir)
 	return nil
 }
 
@@ -147,7 +150,7 @@ func (h *Host) Place(config, kept string, names []string) []func() error {
 			if _, ok := h.Files[at]; ok {
 				return nil
 			}
-			h.rename(kept+"/kube-"+name+".yaml", at)
+			h.Rename(kept+"/kube-"+name+".yaml", at)
 			if _, ok := h.Files[at]; !ok {
 				if err := h.manifest("kube-"+name, []string{"kube-" + name}, h.versionIn(config)); err != nil {
 					return err
@@ -168,7 +171,7 @@ func (h *Host) Place(config, kept string, names []string) []func() error {
 func (h *Host) adopt() {
 	mark, ok := h.Files[memberDir+restoreMark]
 	token := string(mark.Content)
-	if !ok || token == h.w.etcd.token {
+	if !ok || token == h.w.etcd.token || h.etcdHas != h.data() {
 		return
 	}
 	for _, other := range h.w.sorted() {
@@ -191,14 +194,15 @@ func (w *World) Foreign() []string {
 	defer w.mu.Unlock()
 	var all []string
 	for _, h := range w.sorted() {
-		if h.etcdProcess() && string(h.Files[memberDir+restoreMark].Content) != w.etcd.token {
+		if h.etcdProcess() && (h.etcdHas != h.data() || string(h.Files[memberDir+restoreMark].Content) != w.etcd.token) {
 			all = append(all, h.name)
 		}
 	}
 	return all
 }
 
-// LoseData takes a host's etcd data, as a broken disk does; its etcd ends.
+// LoseData takes a host's etcd data, as a broken disk does; its etcd ends, and what
+// the kubelet starts of it does so as well.
 func (w *World) LoseData(name string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -206,8 +210,29 @@ func (w *World) LoseData(name string) {
 	for _, p := range h.under(memberDir) {
 		delete(h.Files, p)
 	}
+	h.etcdHas = ""
 	w.expected()
 }
+
+// EndEtcd kills the host's etcd.
+func (h *Host) EndEtcd() { h.etcdHas = "" }
+
+// EndAPI kills the host's API server.
+func (h *Host) EndAPI() { h.apiEnded = true }
+
+// EtcdStand says whether an etcd runs on the host, and with which data.
+func (h *Host) EtcdStand() string {
+	switch {
+	case !h.etcdProcess():
+		return "none runs"
+	case h.etcdHas != h.data():
+		return "runs with other data"
+	}
+	return "runs with what is there"
+}
+
+// Haunt has a stray etcd of a cluster before run on the host, without a kubelet.
+func (h *Host) Haunt() { h.etcdHas, h.orphans = "stray", true }
 
 // Restored is the token of the restore that made the cluster, and by how much it
 // was to raise revisions.

@@ -94,7 +94,7 @@ func (h *Host) take(from *Host) {
 	h.gone, h.lostData = from.gone, from.lostData
 	h.off, h.boots, h.orphans, h.etcdRuns, h.unheard = from.off, from.boots, from.orphans, from.etcdRuns, from.unheard
 	h.apiRuns, h.kubeletRuns, h.podsRead, h.DoesNotStart = from.apiRuns, from.kubeletRuns, from.podsRead, from.DoesNotStart
-	h.apiEnded, h.etcdEnded, h.drained, h.enables = from.apiEnded, from.etcdEnded, maps.Clone(from.drained), maps.Clone(from.enables)
+	h.apiEnded, h.etcdHas, h.drained, h.enables = from.apiEnded, from.etcdHas, maps.Clone(from.drained), maps.Clone(from.enables)
 	h.isolated, h.isolatedUntil = from.isolated, from.isolatedUntil
 	if from.failing != nil {
 		now := *from.failing

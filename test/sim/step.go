@@ -134,8 +134,9 @@ func (h *Host) act(s *step) bool {
 		return false
 	}
 	name := fmt.Sprintf("act %d of %s", s.next+1, s.id)
+	made, now := false, acts[s.next]
 	s.next++
-	err := h.account(name, true, 1, once(acts[s.next-1]))
+	err := h.account(name, true, 1, once(func() error { made = true; return now() }))
 	var run *host.RunError
 	switch {
 	case errors.As(err, &run):
@@ -150,6 +151,9 @@ func (h *Host) act(s *step) bool {
 			h.unfollowed = map[string]bool{}
 		}
 		h.unfollowed[s.id] = !h.off && !h.lost()
+		if !made { // only who waits is cut off: no script goes on without one of its acts
+			s.next--
+		}
 	case err != nil: // its disk is broken: no result either
 		h.trapped(s)
 		delete(h.steps, s.id)

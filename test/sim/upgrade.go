@@ -14,7 +14,7 @@ func (h *Host) Exchange(config, staged string, restart bool) []func() error {
 		h.note,
 		func() error { h.halt("kubelet.service"); return nil },
 		func() error { h.apiEnded = true; return nil },
-		func() error { h.etcdEnded = true; return nil },
+		func() error { h.EndEtcd(); return nil },
 		func() error { return h.settle(staged) },
 		func() error { h.Reloaded = h.sums("/etc/systemd/system"); return nil },
 	}
