@@ -9,7 +9,7 @@ import (
 	"github.com/ha-install/ha-install/provision/backup"
 )
 
-func TestWhatRestoreIsCalledWith(t *testing.T) {
+func TestWhatRestoreAndRecoverAreCalledWith(t *testing.T) {
 	file := writeInventory(t, nil)
 	for _, test := range []struct {
 		args []string
@@ -18,6 +18,9 @@ func TestWhatRestoreIsCalledWith(t *testing.T) {
 		{[]string{"restore", file}, "--from is missing"},
 		{[]string{"restore", "--from", "x", "--confirm", "staging", file}, `"staging" is not the name of the cluster`},
 		{[]string{"restore", "--from", "x", "--plan", "--confirm", "prod", file}, "none of the others can be"},
+		{[]string{"recover", "--way", "luck", file}, "want one of bring-back, survivor, backup"},
+		{[]string{"recover", "--confirm", "staging", file}, `"staging" is not the name of the cluster`},
+		{[]string{"recover", "--identity", "nowhere", file}, "nowhere"},
 	} {
 		if code, _, errOut := run(t, "", test.args...); code != exitUsage || !strings.Contains(errOut, test.want) {
 			t.Errorf("%q: exit code %d, want %d and %q:\n%s", test.args, code, exitUsage, test.want, errOut)

@@ -31,6 +31,7 @@ type restore struct {
 	restored *restoreNote
 	away     []string           // hosts that are left out
 	whole    *inventory.Cluster // as the inventory has it
+	saved    bool               // what is there now is the source itself
 }
 
 // Restore takes a cluster back to what it was in a backup, on the same masters:
@@ -155,7 +156,7 @@ func (r *restore) newNote(notes map[string]restoreNote, cluster string) restoreN
 	bump := bumpFor(m.Snapshot.Revision, highest)
 	return restoreNote{
 		Token: newToken(r.Cluster.Metadata.Name), Verb: r.verb, From: r.source.dir, By: r.Operation.Operator,
-		SHA256: r.source.sum, Bytes: r.source.size, Bump: bump, Cluster: cluster,
+		SHA256: r.source.sum, Bytes: r.source.size, Manifest: m, Bump: bump, Cluster: cluster,
 		Before: before, Revision: m.Snapshot.Revision + bump, Loss: lossOf(m, r.now, at), Began: at,
 	}
 }
@@ -189,6 +190,7 @@ func (r *restore) stages() []phase.Stage {
 		// Until here nothing has stopped.
 		phase.AtOnce(masters, r.stop),
 		phase.AtOnce(masters, r.exchange),
+		phase.InTurn(r.leavesOut(), r.leaveOut),
 		phase.AtOnce(masters, r.startEtcd),
 		phase.One(r.newQuorum()),
 		phase.AtOnce(masters, r.startAPI),

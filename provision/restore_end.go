@@ -26,10 +26,10 @@ func (r *restore) keepBackup() phase.Phase {
 		Name: "backup",
 		// What an earlier run has left half done is nothing to go back to.
 		Done: func(ctx context.Context) (bool, error) {
-			if !r.resumed && !backupPossible(r.now) {
+			if !r.resumed && !r.saved && !backupPossible(r.now) {
 				phase.Tell(ctx, "no member can give a snapshot of what is there now: the directories that are kept on the masters are all there is of it")
 			}
-			return r.resumed || !backupPossible(r.now), nil
+			return r.resumed || r.saved || !backupPossible(r.now), nil
 		},
 		Do: func(ctx context.Context) error {
 			_, err := r.backupTo(ctx, r.Backup)

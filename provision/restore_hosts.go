@@ -1,9 +1,12 @@
 package provision
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strconv"
 
@@ -103,8 +106,7 @@ func (r *restore) stands(ih inventory.Host) bool {
 
 // push sends the snapshot to a master.
 func (r *restore) push(ih inventory.Host) phase.Phase {
-	file := host.File{Path: r.source.onHosts(), Mode: 0o600, Sum: r.source.sum, Size: r.source.size, Secret: true,
-		Open: func() (io.ReadCloser, error) { return os.Open(r.source.file) }}
+	file := host.File{Path: r.source.onHosts(), Mode: 0o600, Sum: r.source.sum, Size: r.source.size, Secret: true}
 	return phase.Phase{
 		Name: "push", Host: ih.Name,
 		Done: func(ctx context.Context) (bool, error) {
@@ -123,6 +125,8 @@ func (r *restore) push(ih inventory.Host) phase.Phase {
 			if err != nil {
 				return err
 			}
+			file := file
+			file.Open = func() (io.ReadCloser, error) { return r.openSnapshot(ctx) }
 			_, err = h.Upload(ctx, file)
 			return err
 		},
@@ -130,6 +134,27 @@ func (r *restore) push(ih inventory.Host) phase.Phase {
 			return []phase.Change{{Kind: changeFile, Name: file.Path, Mode: "0600", Bytes: file.Size, Withheld: withheldSecret}}, nil
 		},
 	}
+}
+
+// openSnapshot opens the snapshot on this machine; where it is not, a run that
+// another machine began is finished, and some master has it.
+func (r *restore) openSnapshot(ctx context.Context) (io.ReadCloser, error) {
+	f, err := os.Open(r.source.file)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return f, err
+	}
+	for _, ih := range r.Cluster.ControlPlanes() {
+		if !r.seen[ih.Name].pushed {
+			continue
+		}
+		h, err := r.host(ih.Name)
+		if err != nil {
+			return nil, err
+		}
+		data, err := h.ReadFile(ctx, r.source.onHosts())
+		return io.NopCloser(bytes.NewReader(data)), err
+	}
+	return nil, err
 }
 
 // unpack makes the new member's data beside those of now.

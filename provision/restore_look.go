@@ -22,6 +22,7 @@ import (
 type masterSeen struct {
 	marker marker
 	note   *restoreNote // nil: there is none
+	pushed bool         // the snapshot that the note is about is there
 	lacks  string       // a file that a master must have; "" for none
 	tags   map[string]string
 	restoreFacts
@@ -194,6 +195,13 @@ func seeMaster(ctx context.Context, ih inventory.Host, h host.Reader) (m masterS
 			m.lacks = f
 			break
 		}
+	}
+	if m.note != nil {
+		snapshot := restoreSource{sum: m.note.SHA256}.onHosts()
+		if there, err = h.Stat(ctx, snapshot); err != nil {
+			return m, err
+		}
+		m.pushed = there[snapshot].Sum == m.note.SHA256
 	}
 	if m.tags, err = manifestTags(ctx, h); err != nil {
 		return m, err

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ha-install/ha-install/inventory"
+	"github.com/ha-install/ha-install/provision/backup"
 	"github.com/ha-install/ha-install/provision/etcd"
 	"github.com/ha-install/ha-install/provision/host"
 	"github.com/ha-install/ha-install/provision/phase"
@@ -26,12 +27,14 @@ type restoreNote struct {
 	// Token is the initial cluster token of the new members, met only once: no
 	// member of the cluster before can join those that bear it.
 	Token string `json:"token"`
-	Verb  string `json:"verb"` // "restore"
+	Verb  string `json:"verb"` // "restore" or "recover"
 	From  string `json:"from"` // the backup, on the machine of who began
 	By    string `json:"by"`   // who began
 	// SHA256 and Bytes are of the snapshot's file.
 	SHA256 string `json:"sha256"`
 	Bytes  int64  `json:"bytes"`
+	// Manifest is the backup's: a recovery is finished from any machine.
+	Manifest backup.Manifest `json:"manifest"`
 	// Bump is what is added to the snapshot's revision.
 	Bump int64 `json:"bump"`
 	// Cluster is the new members' --initial-cluster.
@@ -92,7 +95,7 @@ func (s *Site) restoreNotes(ctx context.Context) (map[string]restoreNote, error)
 
 // makesAnew are the verbs that may run while a restore is half done: those that
 // finish it, and the one that takes all away.
-var makesAnew = map[string]bool{"restore": true, "reset": true}
+var makesAnew = map[string]bool{"restore": true, "recover": true, "reset": true}
 
 // notHalfRestored refuses every other operation while a restore is half done.
 func (s *Site) notHalfRestored(ctx context.Context, verb string) error {
@@ -122,6 +125,9 @@ func (s *Site) notHalfRestored(ctx context.Context, verb string) error {
 
 // goOn is the command that finishes what the note is about.
 func (n restoreNote) goOn() string {
+	if n.Verb == "recover" {
+		return "ha-install recover INVENTORY, which goes on from what is there"
+	}
 	return "ha-install restore INVENTORY --from " + n.From + ", which goes on from what is there"
 }
 

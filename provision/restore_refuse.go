@@ -19,14 +19,14 @@ func restorable(c *inventory.Cluster, source restoreSource, seen map[string]mast
 		switch {
 		case m.marker.Cluster != c.Metadata.Name || m.marker.CASHA256 == "":
 			refuse(fmt.Sprintf("%s is no master of cluster %s", ih.Name, c.Metadata.Name), "it bears no marker of the cluster: a restore makes etcd anew, it installs no master",
-				"ha-install status, which shows where the cluster is; a bare master joins by ha-install apply once the others are restored")
+				"ha-install status, which shows where the cluster is; a bare master joins by ha-install apply once the others are restored (ha-install recover does without it)")
 			continue
 		case source.m.CASHA256 != "" && m.marker.CASHA256 != source.m.CASHA256:
 			refuse(fmt.Sprintf("the backup is not of the cluster that %s belongs to", ih.Name), fmt.Sprintf("its CA set is %.12s, the host's is %.12s", source.m.CASHA256, m.marker.CASHA256),
 				"ha-install backup list, and take one of this cluster")
 		case m.lacks != "":
 			refuse(fmt.Sprintf("%s is not whole: it has no %s", ih.Name, m.lacks), "etcd and the API server could not be started there after they were stopped elsewhere",
-				"bring the file back from another master or from the backup's keys")
+				"bring the file back from another master or from the backup's keys, or take the host out with ha-install recover")
 		}
 		for component, tag := range m.tags {
 			if component != "etcd" && tag != c.Spec.Kubernetes.Version {

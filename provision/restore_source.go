@@ -64,7 +64,7 @@ func sumOfFile(file string) (sum string, size int64, err error) {
 
 // onHosts is where the snapshot lies on a master while it is restored.
 func (s restoreSource) onHosts() string {
-	return restoreDir + "/" + s.sum[:16] + ".db"
+	return restoreDir + "/" + s.sum[:min(16, len(s.sum))] + ".db"
 }
 
 // bumpStep is by how much revisions are raised, as upstream advises: what

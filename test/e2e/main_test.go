@@ -100,6 +100,7 @@ func TestCluster(t *testing.T) {
 		{"drill with the power taken", drillWithPower, true},
 		{"drill killed", drillsKilled, true},
 		{"restore", restores, true},
+		{"recover", recovers, true},
 		{"conflicts", conflicts, false},
 		{"replace", replaced, true},
 		{"grow through faults", grow, false},

@@ -1,0 +1,366 @@
+package provision
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ha-install/ha-install/inventory"
+	"github.com/ha-install/ha-install/provision/backup"
+	"github.com/ha-install/ha-install/provision/etcd"
+	"github.com/ha-install/ha-install/provision/phase"
+)
+
+// RecoverOptions say how a cluster that lost its quorum may come back.
+type RecoverOptions struct {
+	// Way is the operator's own choice; WayNone leaves it to what loses least.
+	Way RecoverWay
+	// Backup is where backups lie, and the survivor's snapshot is put.
+	Backup BackupOptions
+	// Expected is what a backup is held against besides: openers of its keys.
+	Expected backup.Expected
+}
+
+// recovery is one run of `ha-install recover`, on the hosts that are here.
+type recovery struct {
+	*Site
+	RecoverOptions
+	whole  *inventory.Cluster // as the inventory has it
+	seen   map[string]masterSeen
+	now    etcd.Verdict
+	facts  recoverFacts
+	way    RecoverWay
+	why    string
+	note   *restoreNote // of the recovery that is half done, or was done last; nil for none
+	newest backup.Manifest
+}
+
+// Recover brings a cluster back that lost its quorum, in the way that loses
+// least, and on the masters that can be reached; bare ones join at the end. It
+// begins where an earlier run stopped. On a cluster that has its quorum it has
+// those join that do not vote, and changes nothing else.
+func Recover(ctx context.Context, s *Site, o RecoverOptions, run *phase.Runner) error {
+	rc, done, err := newRecovery(s, o)
+	if err != nil {
+		return err
+	}
+	defer done()
+	return rc.operate(ctx, "recover", run, func(ctx context.Context) error {
+		if err := rc.finishSteps(ctx, run); err != nil {
+			return err
+		}
+		if err := rc.begin(ctx); err != nil {
+			return err
+		}
+		if err := run.Run(ctx, []phase.Stage{phase.One(says("look", rc.outlook()))}); err != nil {
+			return err
+		}
+		return rc.goOn(ctx, run)
+	})
+}
+
+// PlanRecover says what Recover would do. tell is given what was seen, and what
+// would be lost.
+func PlanRecover(ctx context.Context, s *Site, o RecoverOptions, tell func(string)) (Plan, error) {
+	view, closeView := s.view()
+	defer closeView()
+	rc, done, err := newRecovery(view, o)
+	if err != nil {
+		return Plan{}, err
+	}
+	defer done()
+	rc.ReadOnly()
+	if err := rc.begin(ctx); err != nil {
+		return Plan{}, err
+	}
+	tell(rc.outlook())
+	return rc.plan(ctx)
+}
+
+// newRecovery leaves the hosts that are away out of the site. The caller calls done.
+func newRecovery(s *Site, o RecoverOptions) (*recovery, func(), error) {
+	if len(s.connected(s.Cluster.ControlPlanes())) == 0 {
+		if err := s.requireMasters(); err != nil {
+			return nil, nil, err
+		}
+	}
+	here, done := s.ofTheConnected()
+	return &recovery{Site: here, RecoverOptions: o, whole: s.Cluster}, done, nil
+}
+
+// begin looks at every member and every data directory, and chooses the way.
+func (rc *recovery) begin(ctx context.Context) (err error) {
+	if rc.seen, err = rc.seeMasters(ctx); err != nil {
+		return err
+	}
+	rc.now = rc.members.Judge(ctx, etcd.Options{ReadOnly: true, Inputs: true})
+	rc.note = rc.lastNote()
+	rc.facts = rc.gather()
+	if rc.facts.backup, rc.newest, err = rc.newestBackup(ctx); err != nil {
+		return err
+	}
+	rc.way, rc.why, err = rc.facts.choose(rc.Way)
+	return err
+}
+
+// lastNote is the newest note about etcd having been made anew; one that is not
+// done comes before all others.
+func (rc *recovery) lastNote() *restoreNote {
+	var last *restoreNote
+	for _, name := range sortedKeys(rc.seen) {
+		n := rc.seen[name].note
+		if n == nil || last != nil && (!last.Done && n.Done || last.Done == n.Done && !n.Began.After(last.Began)) {
+			continue
+		}
+		last = n
+	}
+	return last
+}
+
+// gather puts together what is known of each master.
+func (rc *recovery) gather() recoverFacts {
+	f := recoverFacts{quorum: rc.now.State.HasQuorum(), halfDone: rc.note != nil && !rc.note.Done && rc.canFinish()}
+	answers, listed := map[string]*etcd.Status{}, map[string]bool{}
+	anew := rc.note != nil && rc.note.Done
+	for _, m := range rc.now.Members {
+		if m.Inputs == nil || m.Inputs.Last == nil {
+			continue
+		}
+		s := m.Inputs.Last
+		if m.Host != "" {
+			answers[m.Host] = s
+		}
+		if anew && s.ClusterID == rc.note.After {
+			for _, l := range m.Inputs.Local {
+				for _, url := range l.PeerURLs {
+					listed[url] = true
+				}
+			}
+			f.quorum = f.quorum || m.Inputs.Linearizable.OK()
+		}
+	}
+	for _, ih := range rc.whole.ControlPlanes() {
+		m, here := rc.seen[ih.Name]
+		s := recoverSeen{name: ih.Name, away: !here}
+		if here {
+			s.bare = !m.marker.Established && !m.data
+			s.lacks, s.data = m.lacks, m.data
+			s.returned = anew && m.data && len(listed) > 0 && !listed[peerURL(ih)]
+		}
+		if status := answers[ih.Name]; status != nil {
+			s.answers, s.revision = true, status.Revision
+		}
+		f.masters = append(f.masters, s)
+	}
+	return f
+}
+
+// newestBackup is the newest one that is whole, "" for none.
+func (rc *recovery) newestBackup(ctx context.Context) (string, backup.Manifest, error) {
+	all, err := backup.In(rc.Backup.Directory, rc.Cluster.Metadata.Name).List()
+	if err != nil {
+		return "", backup.Manifest{}, err
+	}
+	want := rc.Expected
+	want.Cluster, want.CASHA256 = rc.Cluster.Metadata.Name, CAFingerprint(ctx, rc.Site)
+	for _, e := range all {
+		r, err := backup.Verify(ctx, e.Path, want)
+		if err != nil {
+			return "", backup.Manifest{}, err
+		}
+		if r.Whole {
+			return e.Path, *r.Manifest, nil
+		}
+	}
+	return "", backup.Manifest{}, nil
+}
+
+// outlook is what was seen, and what would be done and lost.
+func (rc *recovery) outlook() string {
+	var b strings.Builder
+	for _, m := range rc.facts.masters {
+		fmt.Fprintf(&b, "%-9s%s\n", m.name, m)
+	}
+	if rc.facts.backup != "" {
+		fmt.Fprintf(&b, "backup   %s: revision %d, of %s\n", rc.facts.backup, rc.newest.Snapshot.Revision, rc.newest.Time.UTC().Format(time.DateTime+"Z"))
+	} else {
+		fmt.Fprintf(&b, "backup   none that is whole in %s\n", rc.Backup.Directory)
+	}
+	fmt.Fprintf(&b, "way      %s: %s", cmp.Or(string(rc.way), "none"), rc.why)
+	switch rc.way {
+	case WaySurvivor:
+		b.WriteString("\nlost     nothing that had reached the survivor; an acknowledged write is on a majority, and may be missing there only if it is on the others alone")
+	case WayBackup:
+		fmt.Fprintf(&b, "\nlost     %s", lossOf(rc.newest, rc.now, time.Now()))
+	}
+	if away := rc.facts.names(func(m recoverSeen) bool { return m.away }); len(away) > 0 && (rc.way == WaySurvivor || rc.way == WayBackup) {
+		fmt.Fprintf(&b, "\nwarning  %s cannot be reached. If they are only off, power them on instead: with them nothing is lost.", strings.Join(away, ", "))
+		b.WriteString("\n         Once the cluster is made anew they must not serve: the balancers are told to leave them out, and their data cannot join")
+	}
+	return b.String()
+}
+
+// left says whether a host takes part when the cluster is made anew: masters
+// that are whole and here do, or those that the half done recovery began with.
+func (rc *recovery) left(ih inventory.Host) bool {
+	m := rc.seen[ih.Name]
+	switch {
+	case ih.Role != inventory.RoleControlPlane:
+		return true
+	case rc.way == WayFinish:
+		return slices.Contains(strings.Split(rc.note.Cluster, ","), ih.Name+"="+peerURL(ih))
+	}
+	return m.lacks == "" && m.marker.CASHA256 != ""
+}
+
+// goOn does what was chosen, until every master that is here votes.
+func (rc *recovery) goOn(ctx context.Context, run *phase.Runner) error {
+	switch rc.way {
+	case WayBringBack:
+		if err := run.Run(ctx, rc.bringBack()); err != nil {
+			return fmt.Errorf("%w\nthe members that were started do not come to a quorum; --way survivor makes the cluster anew of the most advanced of them", err)
+		}
+	case WaySurvivor, WayBackup, WayFinish:
+		if err := rc.anew(ctx, run); err != nil {
+			return err
+		}
+	case WayClean:
+		if err := run.Run(ctx, rc.clean()); err != nil {
+			return err
+		}
+	}
+	return rc.join(ctx, run)
+}
+
+// anew makes the cluster of one snapshot on the masters that are left.
+func (rc *recovery) anew(ctx context.Context, run *phase.Runner) error {
+	from := rc.facts.backup
+	switch rc.way {
+	case WaySurvivor:
+		if err := run.Run(ctx, append(rc.wake(), phase.One(rc.survive(&from)))); err != nil {
+			return err
+		}
+	}
+	r, done, err := rc.remake(ctx, from)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if err := r.begin(ctx); err != nil {
+		return err
+	}
+	return run.Run(ctx, r.stages())
+}
+
+// remake is the restore on the masters that are left. The caller calls done.
+func (rc *recovery) remake(ctx context.Context, from string) (*restore, func(), error) {
+	o := RestoreOptions{From: from, Expected: rc.Expected, Again: true, Backup: rc.Backup}
+	if rc.way == WayFinish {
+		for _, ih := range rc.whole.ControlPlanes() {
+			if _, here := rc.seen[ih.Name]; !here && rc.left(ih) {
+				return nil, nil, fmt.Errorf("%s takes part in the recovery that is half done, and cannot be reached\nrun: bring it back, then the same command again", ih.Name)
+			}
+		}
+		r, done := rc.remakeFrom(rc.note.source(), o)
+		return r, done, nil
+	}
+	source, err := sourceOf(ctx, o, rc.Cluster.Metadata.Name)
+	if err != nil {
+		return nil, nil, err
+	}
+	r, done := rc.remakeFrom(source, o)
+	return r, done, nil
+}
+
+// source is the snapshot of a recovery that is half done.
+func (n restoreNote) source() restoreSource {
+	return restoreSource{dir: n.From, file: filepath.Join(n.From, backup.SnapshotFile), sum: n.SHA256, size: n.Bytes, m: n.Manifest}
+}
+
+// canFinish says whether what a half done recovery needs of its snapshot is
+// still there. Where it is not, nothing has stopped yet: without the snapshot no
+// master has come to that.
+func (rc *recovery) canFinish() bool {
+	if info, err := os.Stat(rc.note.source().file); err == nil && info.Size() == rc.note.Bytes {
+		return true
+	}
+	for _, m := range rc.seen {
+		if m.pushed || m.token == rc.note.Token || m.unpacked == rc.note.Token {
+			return true
+		}
+	}
+	return false
+}
+
+func (rc *recovery) remakeFrom(source restoreSource, o RestoreOptions) (*restore, func()) {
+	here, done := rc.withOnly(rc.left)
+	r := &restore{apply: &apply{Site: here}, RestoreOptions: o, verb: "recover", source: source, whole: rc.whole, saved: rc.way == WaySurvivor}
+	for _, ih := range rc.whole.Spec.Hosts {
+		if _, in := here.Cluster.HostByName(ih.Name); !in {
+			r.away = append(r.away, ih.Name)
+		}
+	}
+	return r, done
+}
+
+// join has the bare masters join, by all that apply does, and says what is missing.
+func (rc *recovery) join(ctx context.Context, run *phase.Runner) error {
+	var away, unfit []string
+	bare := false
+	for _, m := range rc.facts.masters {
+		switch {
+		case m.away:
+			away = append(away, m.name)
+		case m.bare, m.returned:
+			bare = true
+		case m.lacks != "":
+			unfit = append(unfit, m.name)
+		}
+	}
+	if bare {
+		if err := rc.balancersHere(); err != nil {
+			return err
+		}
+		a, err := newApply(rc.Site)
+		if err != nil {
+			return err
+		}
+		defer a.close()
+		if err := a.findFirst(ctx); err != nil {
+			return err
+		}
+		if err := run.Run(ctx, a.stages()); err != nil {
+			return err
+		}
+	}
+	if missing := append(away, unfit...); len(missing) > 0 {
+		return run.Run(ctx, []phase.Stage{phase.One(says("missing", fmt.Sprintf("missing: %s. The cluster has %d of %d masters. Set them up anew, bare, and run ha-install apply: they join.\nOne that comes back as it was cannot merge: ha-install recover takes the old data off it, and has it join",
+			strings.Join(missing, ", "), len(rc.facts.masters)-len(missing), len(rc.facts.masters))))})
+	}
+	return nil
+}
+
+// says is a phase that only tells something.
+func says(name, text string) phase.Phase {
+	return phase.Phase{Name: name, Gate: []phase.Check{{Name: name, Run: func(ctx context.Context) error {
+		phase.Tell(ctx, text)
+		return nil
+	}}}}
+}
+
+// balancersHere wants all balancers: one that was away would not know those that
+// join, and those that are here would not know it, and both hold the VIP.
+func (rc *recovery) balancersHere() error {
+	for _, ih := range rc.whole.Balancers() {
+		if _, here := rc.Cluster.HostByName(ih.Name); !here {
+			return errors.New("the balancer " + ih.Name + " cannot be reached: no master joins without it\nrun: bring it back, then ha-install apply")
+		}
+	}
+	return nil
+}

@@ -1,0 +1,124 @@
+package provision
+
+import (
+	"fmt"
+	"strings"
+)
+
+// RecoverWay is how a cluster without quorum comes back.
+type RecoverWay string
+
+// The ways, in the order of what they lose.
+const (
+	WayNone      RecoverWay = ""           // quorum holds, and every master that is here is in it
+	WayFinish    RecoverWay = "finish"     // a recovery is half done
+	WayClean     RecoverWay = "clean"      // members of the cluster before have come back: take them off their hosts
+	WayJoin      RecoverWay = "join"       // quorum holds, and bare masters wait to join
+	WayBringBack RecoverWay = "bring-back" // start the members that are only stopped; nothing is lost
+	WaySurvivor  RecoverWay = "survivor"   // make the cluster anew of the most advanced member
+	WayBackup    RecoverWay = "backup"     // make it anew of the newest backup that is whole
+)
+
+// survey is what a recovery has seen of one master.
+type recoverSeen struct {
+	name string
+	away bool // it cannot be reached
+	// bare has nothing of the cluster; lacks is a file of a master that one with
+	// a marker misses, "" for none.
+	bare  bool
+	lacks string
+	data  bool // a member's data directory
+	// returned has data of a cluster that was made anew without it.
+	returned bool
+	answers  bool  // its etcd does
+	revision int64 // that it tells
+}
+
+// String is what is seen, in words.
+func (s recoverSeen) String() string {
+	switch {
+	case s.away:
+		return "cannot be reached"
+	case s.bare:
+		return "bare"
+	case s.returned:
+		return "has data of the cluster before; it cannot join with them"
+	case s.lacks != "":
+		return "not whole: it has no " + s.lacks
+	case s.answers && s.revision > 0:
+		return fmt.Sprintf("its etcd answers, revision %d", s.revision)
+	case s.data:
+		return "its etcd does not answer; its data are there"
+	}
+	return "its data are gone"
+}
+
+// recoverFacts are all that the way is chosen by.
+type recoverFacts struct {
+	masters  []recoverSeen
+	quorum   bool   // it is proven
+	halfDone bool   // a note of a recovery says so
+	backup   string // the newest that is whole; "" for none
+}
+
+func (f recoverFacts) names(which func(recoverSeen) bool) []string {
+	var all []string
+	for _, m := range f.masters {
+		if which(m) {
+			all = append(all, m.name)
+		}
+	}
+	return all
+}
+
+func (f recoverFacts) ours() []string {
+	return f.names(func(m recoverSeen) bool {
+		return !m.away && !m.bare && !m.returned && m.lacks == "" && m.data
+	})
+}
+
+// choose finds the way that loses least, and says why. wished is the operator's
+// own choice, WayNone for none; one that is not possible is an error.
+func (f recoverFacts) choose(wished RecoverWay) (RecoverWay, string, error) {
+	majority := len(f.masters)/2 + 1
+	returned := f.names(func(m recoverSeen) bool { return m.returned })
+	bare := f.names(func(m recoverSeen) bool { return m.bare })
+	ours := f.ours()
+	switch {
+	case f.halfDone:
+		return WayFinish, "a recovery is half done; it goes on", nil
+	case len(returned) > 0:
+		return WayClean, fmt.Sprintf("%s came back with data of the cluster before, which cannot merge with that of now", strings.Join(returned, ", ")), nil
+	case f.quorum && len(bare) > 0:
+		return WayJoin, fmt.Sprintf("quorum holds; %s can join", strings.Join(bare, ", ")), nil
+	case f.quorum:
+		return WayNone, "quorum holds; there is nothing to recover", nil
+	case wished == WayNone && len(ours) >= majority:
+		return WayBringBack, fmt.Sprintf("%s have their data, and %d of %d are a quorum: nothing is lost when they are started", strings.Join(ours, ", "), majority, len(f.masters)), nil
+	case wished == WayBringBack && len(ours) < majority:
+		return "", "", f.impossible(wished, fmt.Sprintf("%d masters that can be reached have their data, %d of %d are a quorum", len(ours), majority, len(f.masters)))
+	case wished == WayBackup && f.backup == "":
+		return "", "", f.impossible(wished, "there is no backup that is whole")
+	case wished == WaySurvivor && len(ours) == 0:
+		return "", "", f.impossible(wished, "no master that can be reached has its data")
+	case wished != WayNone:
+		return wished, "as --way says", nil
+	case len(ours) > 0:
+		return WaySurvivor, fmt.Sprintf("%s has its data: all is there that it has, which is every acknowledged write that had reached it", strings.Join(ours, ", ")), nil
+	case f.backup != "":
+		return WayBackup, "no master that can be reached has its data", nil
+	}
+	return "", "", f.impossible("", "no master that can be reached has its data, and there is no backup that is whole")
+}
+
+func (f recoverFacts) impossible(way RecoverWay, why string) error {
+	what := "the cluster cannot be recovered from what is here"
+	if way != "" {
+		what = "the cluster cannot be recovered by --way " + string(way)
+	}
+	run := "bring a master back that still has its disk, or name where backups lie with --backup-directory"
+	if away := f.names(func(m recoverSeen) bool { return m.away }); len(away) > 0 {
+		run = "power " + strings.Join(away, ", ") + " on: nothing is lost if they only were off. Else " + run
+	}
+	return &ConflictError{What: what, Why: why, Run: run}
+}

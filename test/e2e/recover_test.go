@@ -1,0 +1,94 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+)
+
+// survivor is the master that is left; kubectl runs there.
+const survivor = "cp-1"
+
+// recovers loses two of three masters while clients write, has the one that is
+// left make a cluster of its own, powers the others on again, which must not
+// merge, and has them join: no acknowledged write is lost on the way.
+func recovers(t *testing.T) {
+	path := writeInventory(t, nil, nil)
+	awaitFaultless(t, path, 3*time.Minute)
+	leadAt(t, survivor)
+	store := t.TempDir()
+	ps := startProbes(t, kubeconfigOf(t, path))
+	others := []string{"cp-2", "cp-3"}
+	for _, host := range others { // one after the other: what was acknowledged last is on the survivor
+		undo, err := inject.PowerOff(t.Context(), host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = undo(context.Background()) }) // it is on again by then, or the part has failed
+	}
+
+	recovery := func(args ...string) []string {
+		return append([]string{"recover", "--backup-directory", store}, append(args, path)...)
+	}
+	plan := ha(t, recovery("--plan")...)
+	for _, want := range []string{"way      survivor", "cp-2     cannot be reached", "power them on instead"} {
+		if plan.code != 2 || !strings.Contains(plan.stdout, want) {
+			t.Errorf("exit %d, want %q in\n%s", plan.code, want, plan.tail())
+		}
+	}
+	killed := haWatched(t, func(line string) bool {
+		return strings.Contains(line, `"started"`) && strings.Contains(line, `"start-etcd"`)
+	}, recovery("--confirm", clusterName, "-o", "json")...)
+	if killed.code != -1 {
+		t.Fatalf("it was not killed: exit %d\n%s", killed.code, killed.tail())
+	}
+	r := ha(t, recovery("--confirm", clusterName)...)
+	r.want(t, 0)
+	t.Logf("two of three masters lost, recovered from the one that was left in %s, beside a run that was killed", (killed.took + r.took).Round(time.Second))
+	wantMembers(t, []string{survivor})
+	ps.await(t, 20, time.Minute)
+
+	for _, host := range others {
+		if err := theLab.PowerOn(t.Context(), host); err != nil {
+			t.Fatal(err)
+		}
+	}
+	awaitOnHost(t, "cp-2", "a leader among the members of the cluster before", `etcdctl --endpoints https://127.0.0.1:2379 --cacert /etc/kubernetes/pki/etcd/ca.crt \
+		--cert /etc/kubernetes/pki/etcd/healthcheck-client.crt --key /etc/kubernetes/pki/etcd/healthcheck-client.key get --consistency=l nothing`)
+	wantMembers(t, []string{survivor})
+	if s := ha(t, "status", path); s.code != 12 {
+		t.Errorf("members of two clusters run, and status ends with %d\n%s", s.code, s.tail())
+	}
+	ha(t, "apply", "--yes", path).want(t, 12)
+	ps.await(t, 20, time.Minute) // the balancers send nobody to the other two
+
+	back := ha(t, recovery("--confirm", clusterName)...)
+	back.want(t, 0)
+	t.Logf("the two that came back were cleaned, and joined, in %s", back.took.Round(time.Second))
+	awaitFaultless(t, path, 2*time.Minute)
+	wantMembers(t, masters)
+	ps.await(t, 20, time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
+	for _, p := range ps {
+		report, err := p.Stop(ctx)
+		t.Logf("recover: %s", report)
+		if err != nil || !report.Verified || len(report.Lost) > 0 {
+			t.Errorf("acknowledged writes lost: %v, read back: %v, %v", report.Lost, report.Verified, err)
+		}
+	}
+}
+
+// leadAt moves etcd's leadership to a master.
+func leadAt(t *testing.T, host string) {
+	t.Helper()
+	s, _ := statusOf(t, writeInventory(t, nil, nil))
+	if s.Quorum.Leader == host {
+		return
+	}
+	etcdctl(t, s.Quorum.Leader, "move-leader", memberAt(t, host).id)
+	awaitStatus(t, host+" to lead etcd", func(s status) bool { return s.Quorum.Leader == host })
+}
