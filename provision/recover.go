@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -21,6 +20,12 @@ import (
 type RecoverOptions struct {
 	// Way is the operator's own choice; WayNone leaves it to what loses least.
 	Way RecoverWay
+	// Lost are the names of the masters and balancers that cannot be reached, are
+	// off and stay off, on the operator's word.
+	Lost []string
+	// Agreed is the way that was agreed to, as PlanRecover returned it; another
+	// one is a *MovedError. nil: nobody was asked.
+	Agreed *RecoverWay
 	// Backup is where backups lie, and the survivor's snapshot is put.
 	Backup BackupOptions
 	// Expected is what a backup is held against besides: openers of its keys.
@@ -31,20 +36,22 @@ type RecoverOptions struct {
 type recovery struct {
 	*Site
 	RecoverOptions
-	whole  *inventory.Cluster // as the inventory has it
-	seen   map[string]masterSeen
-	now    etcd.Verdict
-	facts  recoverFacts
-	way    RecoverWay
-	why    string
-	note   *restoreNote // of the recovery that is half done, or was done last; nil for none
-	newest backup.Manifest
+	whole *inventory.Cluster // as the inventory has it
+	seen  map[string]masterSeen
+	now   etcd.Verdict
+	facts recoverFacts
+	way   RecoverWay
+	why   string
+	note  *restoreNote    // of the recovery that is half done, or was done last; nil for none
+	best  backup.Manifest // of facts.backup
 }
 
 // Recover brings a cluster back that lost its quorum, in the way that loses
 // least, and on the masters that can be reached; bare ones join at the end. It
 // begins where an earlier run stopped. On a cluster that has its quorum it has
-// those join that do not vote, and changes nothing else.
+// those join that do not vote, and changes nothing else. Where etcd is made anew
+// without the operator's word for all that cannot be reached it is a
+// *ConflictError, and an *AliveError where somebody sees such a host.
 func Recover(ctx context.Context, s *Site, o RecoverOptions, run *phase.Runner) error {
 	rc, done, err := newRecovery(s, o)
 	if err != nil {
@@ -58,29 +65,33 @@ func Recover(ctx context.Context, s *Site, o RecoverOptions, run *phase.Runner) 
 		if err := rc.begin(ctx); err != nil {
 			return err
 		}
-		if err := run.Run(ctx, []phase.Stage{phase.One(says("look", rc.outlook()))}); err != nil {
+		if err := run.Run(ctx, []phase.Stage{phase.One(says("look", rc.outlook(), rc.data()))}); err != nil {
+			return err
+		}
+		if err := rc.agreed(); err != nil {
 			return err
 		}
 		return rc.goOn(ctx, run)
 	})
 }
 
-// PlanRecover says what Recover would do. tell is given what was seen, and what
-// would be lost.
-func PlanRecover(ctx context.Context, s *Site, o RecoverOptions, tell func(string)) (Plan, error) {
+// PlanRecover says what Recover would do, and by which way. tell is given what
+// was seen, and what would be lost.
+func PlanRecover(ctx context.Context, s *Site, o RecoverOptions, tell func(string)) (Plan, RecoverWay, error) {
 	view, closeView := s.view()
 	defer closeView()
 	rc, done, err := newRecovery(view, o)
 	if err != nil {
-		return Plan{}, err
+		return Plan{}, WayNone, err
 	}
 	defer done()
 	rc.ReadOnly()
 	if err := rc.begin(ctx); err != nil {
-		return Plan{}, err
+		return Plan{}, WayNone, err
 	}
 	tell(rc.outlook())
-	return rc.plan(ctx)
+	p, err := rc.plan(ctx)
+	return p, rc.way, err
 }
 
 // newRecovery leaves the hosts that are away out of the site. The caller calls done.
@@ -102,83 +113,13 @@ func (rc *recovery) begin(ctx context.Context) (err error) {
 	rc.now = rc.members.Judge(ctx, etcd.Options{ReadOnly: true, Inputs: true})
 	rc.note = rc.lastNote()
 	rc.facts = rc.gather()
-	if rc.facts.backup, rc.newest, err = rc.newestBackup(ctx); err != nil {
+	if err := rc.bestBackup(ctx); err != nil {
 		return err
 	}
-	rc.way, rc.why, err = rc.facts.choose(rc.Way)
-	return err
-}
-
-// lastNote is the newest note about etcd having been made anew; one that is not
-// done comes before all others.
-func (rc *recovery) lastNote() *restoreNote {
-	var last *restoreNote
-	for _, name := range sortedKeys(rc.seen) {
-		n := rc.seen[name].note
-		if n == nil || last != nil && (!last.Done && n.Done || last.Done == n.Done && !n.Began.After(last.Began)) {
-			continue
-		}
-		last = n
+	if rc.way, rc.why, err = rc.facts.choose(rc.Way); err != nil {
+		return err
 	}
-	return last
-}
-
-// gather puts together what is known of each master.
-func (rc *recovery) gather() recoverFacts {
-	f := recoverFacts{quorum: rc.now.State.HasQuorum(), halfDone: rc.note != nil && !rc.note.Done && rc.canFinish()}
-	answers, listed := map[string]*etcd.Status{}, map[string]bool{}
-	anew := rc.note != nil && rc.note.Done
-	for _, m := range rc.now.Members {
-		if m.Inputs == nil || m.Inputs.Last == nil {
-			continue
-		}
-		s := m.Inputs.Last
-		if m.Host != "" {
-			answers[m.Host] = s
-		}
-		if anew && s.ClusterID == rc.note.After {
-			for _, l := range m.Inputs.Local {
-				for _, url := range l.PeerURLs {
-					listed[url] = true
-				}
-			}
-			f.quorum = f.quorum || m.Inputs.Linearizable.OK()
-		}
-	}
-	for _, ih := range rc.whole.ControlPlanes() {
-		m, here := rc.seen[ih.Name]
-		s := recoverSeen{name: ih.Name, away: !here}
-		if here {
-			s.bare = !m.marker.Established && !m.data
-			s.lacks, s.data = m.lacks, m.data
-			s.returned = anew && m.data && len(listed) > 0 && !listed[peerURL(ih)]
-		}
-		if status := answers[ih.Name]; status != nil {
-			s.answers, s.revision = true, status.Revision
-		}
-		f.masters = append(f.masters, s)
-	}
-	return f
-}
-
-// newestBackup is the newest one that is whole, "" for none.
-func (rc *recovery) newestBackup(ctx context.Context) (string, backup.Manifest, error) {
-	all, err := backup.In(rc.Backup.Directory, rc.Cluster.Metadata.Name).List()
-	if err != nil {
-		return "", backup.Manifest{}, err
-	}
-	want := rc.Expected
-	want.Cluster, want.CASHA256 = rc.Cluster.Metadata.Name, CAFingerprint(ctx, rc.Site)
-	for _, e := range all {
-		r, err := backup.Verify(ctx, e.Path, want)
-		if err != nil {
-			return "", backup.Manifest{}, err
-		}
-		if r.Whole {
-			return e.Path, *r.Manifest, nil
-		}
-	}
-	return "", backup.Manifest{}, nil
+	return rc.checkLost(ctx)
 }
 
 // outlook is what was seen, and what would be done and lost.
@@ -188,22 +129,42 @@ func (rc *recovery) outlook() string {
 		fmt.Fprintf(&b, "%-9s%s\n", m.name, m)
 	}
 	if rc.facts.backup != "" {
-		fmt.Fprintf(&b, "backup   %s: revision %d, of %s\n", rc.facts.backup, rc.newest.Snapshot.Revision, rc.newest.Time.UTC().Format(time.DateTime+"Z"))
+		fmt.Fprintf(&b, "backup   %s: revision %d, of %s\n", rc.facts.backup, rc.best.Snapshot.Revision, rc.best.Time.UTC().Format(time.DateTime+"Z"))
 	} else {
 		fmt.Fprintf(&b, "backup   none that is whole in %s\n", rc.Backup.Directory)
 	}
 	fmt.Fprintf(&b, "way      %s: %s", cmp.Or(string(rc.way), "none"), rc.why)
 	switch rc.way {
 	case WaySurvivor:
-		b.WriteString("\nlost     nothing that had reached the survivor; an acknowledged write is on a majority, and may be missing there only if it is on the others alone")
+		b.WriteString("\nlost     nothing that the survivor knows to be committed. If another master led etcd at the end, what was acknowledged in the last moment before the others died (a heartbeat, 0.1 s) may be missing")
 	case WayBackup:
-		fmt.Fprintf(&b, "\nlost     %s", lossOf(rc.newest, rc.now, time.Now()))
+		fmt.Fprintf(&b, "\nlost     %s", lossOf(rc.best, rc.now, time.Now()))
 	}
-	if away := rc.facts.names(func(m recoverSeen) bool { return m.away }); len(away) > 0 && (rc.way == WaySurvivor || rc.way == WayBackup) {
+	if away := namesOf(rc.away()); len(away) > 0 && rc.way.remakes() {
 		fmt.Fprintf(&b, "\nwarning  %s cannot be reached. If they are only off, power them on instead: with them nothing is lost.", strings.Join(away, ", "))
 		b.WriteString("\n         Once the cluster is made anew they must not serve: the balancers are told to leave them out, and their data cannot join")
+		if rc.whole.Spec.LoadBalancer.Mode == inventory.BalancerExternal {
+			b.WriteString("\n         The balancer is yours: have it send clients to no master but those that are left")
+		}
+	}
+	if names := rc.unsaid(); len(names) > 0 {
+		fmt.Fprintf(&b, "\nwanted   --lost %s: your word that they are off and stay off", strings.Join(namesOf(rc.away()), ","))
 	}
 	return b.String()
+}
+
+// data is what the outlook says, for programs.
+func (rc *recovery) data() phase.Data {
+	type master struct {
+		Name     string `json:"name"`
+		Seen     string `json:"seen"`
+		Revision int64  `json:"revision,omitempty"`
+	}
+	var masters []master
+	for _, m := range rc.facts.masters {
+		masters = append(masters, master{m.name, m.String(), m.revision})
+	}
+	return phase.Data{"recover": map[string]any{"way": cmp.Or(rc.way, "none"), "why": rc.why, "masters": masters, "backup": rc.facts.backup, "away": namesOf(rc.away())}}
 }
 
 // left says whether a host takes part when the cluster is made anew: masters
@@ -214,18 +175,32 @@ func (rc *recovery) left(ih inventory.Host) bool {
 	case ih.Role != inventory.RoleControlPlane:
 		return true
 	case rc.way == WayFinish:
-		return slices.Contains(strings.Split(rc.note.Cluster, ","), ih.Name+"="+peerURL(ih))
+		return rc.note.has(ih)
 	}
 	return m.lacks == "" && m.marker.CASHA256 != ""
 }
 
 // goOn does what was chosen, until every master that is here votes.
 func (rc *recovery) goOn(ctx context.Context, run *phase.Runner) error {
-	switch rc.way {
-	case WayBringBack:
+	wake := rc.wake()
+	switch {
+	case rc.way == WayBringBack:
 		if err := run.Run(ctx, rc.bringBack()); err != nil {
 			return fmt.Errorf("%w\nthe members that were started do not come to a quorum; --way survivor makes the cluster anew of the most advanced of them", err)
 		}
+		rc.Way = WayNone
+		if err := rc.lookAgain(ctx, run); err != nil {
+			return err
+		}
+	case rc.way == WaySurvivor && len(wake) > 0:
+		if err := run.Run(ctx, wake); err != nil {
+			return err
+		}
+		if err := rc.lookAgain(ctx, run); err != nil {
+			return err
+		}
+	}
+	switch rc.way {
 	case WaySurvivor, WayBackup, WayFinish:
 		if err := rc.anew(ctx, run); err != nil {
 			return err
@@ -235,15 +210,34 @@ func (rc *recovery) goOn(ctx context.Context, run *phase.Runner) error {
 			return err
 		}
 	}
+	if given := rc.giveUp(); len(given) > 0 {
+		if err := run.Run(ctx, given); err != nil {
+			return err
+		}
+	}
 	return rc.join(ctx, run)
+}
+
+// lookAgain chooses the way anew when members were started: they tell their
+// revision now, or have their quorum.
+func (rc *recovery) lookAgain(ctx context.Context, run *phase.Runner) error {
+	if err := rc.begin(ctx); err != nil {
+		return err
+	}
+	if err := run.Run(ctx, []phase.Stage{phase.One(says("look-again", rc.outlook(), rc.data()))}); err != nil {
+		return err
+	}
+	if rc.way.remakes() {
+		return rc.agreed()
+	}
+	return nil
 }
 
 // anew makes the cluster of one snapshot on the masters that are left.
 func (rc *recovery) anew(ctx context.Context, run *phase.Runner) error {
 	from := rc.facts.backup
-	switch rc.way {
-	case WaySurvivor:
-		if err := run.Run(ctx, append(rc.wake(), phase.One(rc.survive(&from)))); err != nil {
+	if rc.way == WaySurvivor {
+		if err := run.Run(ctx, []phase.Stage{phase.One(rc.survive(&from))}); err != nil {
 			return err
 		}
 	}
@@ -262,11 +256,6 @@ func (rc *recovery) anew(ctx context.Context, run *phase.Runner) error {
 func (rc *recovery) remake(ctx context.Context, from string) (*restore, func(), error) {
 	o := RestoreOptions{From: from, Expected: rc.Expected, Again: true, Backup: rc.Backup}
 	if rc.way == WayFinish {
-		for _, ih := range rc.whole.ControlPlanes() {
-			if _, here := rc.seen[ih.Name]; !here && rc.left(ih) {
-				return nil, nil, fmt.Errorf("%s takes part in the recovery that is half done, and cannot be reached\nrun: bring it back, then the same command again", ih.Name)
-			}
-		}
 		r, done := rc.remakeFrom(rc.note.source(), o)
 		return r, done, nil
 	}
@@ -300,7 +289,7 @@ func (rc *recovery) canFinish() bool {
 
 func (rc *recovery) remakeFrom(source restoreSource, o RestoreOptions) (*restore, func()) {
 	here, done := rc.withOnly(rc.left)
-	r := &restore{apply: &apply{Site: here}, RestoreOptions: o, verb: "recover", source: source, whole: rc.whole, saved: rc.way == WaySurvivor}
+	r := &restore{apply: &apply{Site: here}, RestoreOptions: o, verb: "recover", source: source, whole: rc.whole, saved: rc.way == WaySurvivor, lost: rc.Lost, before: rc.before}
 	for _, ih := range rc.whole.Spec.Hosts {
 		if _, in := here.Cluster.HostByName(ih.Name); !in {
 			r.away = append(r.away, ih.Name)
@@ -341,15 +330,15 @@ func (rc *recovery) join(ctx context.Context, run *phase.Runner) error {
 	}
 	if missing := append(away, unfit...); len(missing) > 0 {
 		return run.Run(ctx, []phase.Stage{phase.One(says("missing", fmt.Sprintf("missing: %s. The cluster has %d of %d masters. Set them up anew, bare, and run ha-install apply: they join.\nOne that comes back as it was cannot merge: ha-install recover takes the old data off it, and has it join",
-			strings.Join(missing, ", "), len(rc.facts.masters)-len(missing), len(rc.facts.masters))))})
+			strings.Join(missing, ", "), len(rc.facts.masters)-len(missing), len(rc.facts.masters)), phase.Data{"missing": missing}))})
 	}
 	return nil
 }
 
 // says is a phase that only tells something.
-func says(name, text string) phase.Phase {
+func says(name, text string, data phase.Data) phase.Phase {
 	return phase.Phase{Name: name, Gate: []phase.Check{{Name: name, Run: func(ctx context.Context) error {
-		phase.Tell(ctx, text)
+		phase.TellData(ctx, text, data)
 		return nil
 	}}}}
 }

@@ -19,6 +19,9 @@ func (rc *recovery) survive(into *string) phase.Phase {
 	return phase.Phase{Name: "survivor", Do: func(ctx context.Context) error {
 		b, err := rc.backupTo(ctx, rc.Backup)
 		*into = b.Path
+		if err != nil && rc.facts.backup != "" {
+			return fmt.Errorf("%w\nno master's data give a snapshot; --way backup takes %s instead", err, rc.facts.backup)
+		}
 		return err
 	}, Explain: func(context.Context) ([]phase.Change, error) {
 		return []phase.Change{{Kind: changeRun, Name: "snapshot", Text: "of the most advanced member, to " + rc.Backup.Directory}}, nil
@@ -131,6 +134,7 @@ func (rc *recovery) plan(ctx context.Context) (Plan, error) {
 		}
 		stages = append(stages, r.stages()...)
 	}
+	stages = append(stages, rc.giveUp()...)
 	if bare := rc.facts.names(func(m recoverSeen) bool { return m.bare || m.returned }); len(bare) > 0 {
 		stages = append(stages, phase.One(phase.Phase{
 			Name: "apply", Do: func(context.Context) error { return errReadOnly },

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/ha-install/ha-install/inventory"
+	"github.com/ha-install/ha-install/provision/etcd"
 	"github.com/ha-install/ha-install/provision/host"
 	"github.com/ha-install/ha-install/provision/phase"
 	"github.com/ha-install/ha-install/test/sim"
@@ -19,6 +20,7 @@ func TestTheWayThatLosesLeast(t *testing.T) {
 	with := func(name string) recoverSeen { return recoverSeen{name: name, data: true, answers: true, revision: 7} }
 	gone := func(name string) recoverSeen { return recoverSeen{name: name} }
 	away := func(name string) recoverSeen { return recoverSeen{name: name, away: true} }
+	of := func(cluster etcd.MemberID, m recoverSeen) recoverSeen { m.cluster = cluster; return m }
 	for _, test := range []struct {
 		says   string
 		f      recoverFacts
@@ -33,11 +35,20 @@ func TestTheWayThatLosesLeast(t *testing.T) {
 		{says: "the same, and the operator wants the survivor", f: recoverFacts{masters: []recoverSeen{{name: "a", data: true}, {name: "b", data: true}, away("c")}}, wished: WaySurvivor, want: WaySurvivor},
 		{says: "all data are lost", f: recoverFacts{backup: "x", masters: []recoverSeen{gone("a"), gone("b"), gone("c")}}, want: WayBackup},
 		{says: "all data are lost, and there is no backup", f: recoverFacts{masters: []recoverSeen{gone("a"), gone("b"), away("c")}}, refuse: "power c on"},
-		{says: "the survivor misses its keys", f: recoverFacts{masters: []recoverSeen{{name: "a", data: true, lacks: "/etc/kubernetes/pki/ca.key"}, away("b"), away("c")}}, refuse: "no backup that is whole"},
+		{says: "the survivor misses its keys", f: recoverFacts{masters: []recoverSeen{{name: "a", data: true, lacks: "/etc/kubernetes/pki/ca.key"}, away("b"), away("c")}}, refuse: "bring that file back"},
 		{says: "a backup is wished for that is not there", f: recoverFacts{masters: []recoverSeen{with("a"), away("b"), away("c")}}, wished: WayBackup, refuse: "--way backup"},
 		{says: "one is not enough to bring back", f: recoverFacts{masters: []recoverSeen{with("a"), away("b"), away("c")}}, wished: WayBringBack, refuse: "2 of 3 are a quorum"},
 		{says: "a recovery is half done", f: recoverFacts{halfDone: true, masters: []recoverSeen{with("a"), away("b"), away("c")}}, want: WayFinish},
-		{says: "old members came back, and are a majority", f: recoverFacts{masters: []recoverSeen{with("a"), {name: "b", data: true, returned: true}, {name: "c", data: true, returned: true}}}, want: WayClean},
+		{says: "old members came back, and are a majority", f: recoverFacts{quorum: true, masters: []recoverSeen{with("a"), {name: "b", data: true, returned: true}, {name: "c", data: true, returned: true}}}, want: WayClean},
+		{says: "the survivor had fallen behind the backup", f: recoverFacts{backup: "x", backupRevision: 9, backupCluster: 3, masters: []recoverSeen{of(3, with("a")), away("b"), away("c")}}, want: WayBackup},
+		{says: "the backup is of another history", f: recoverFacts{backup: "x", backupRevision: 9, backupCluster: 4, masters: []recoverSeen{of(3, with("a")), away("b"), away("c")}}, want: WaySurvivor},
+		{says: "the survivor is ahead of the backup", f: recoverFacts{backup: "x", backupRevision: 6, backupCluster: 3, masters: []recoverSeen{of(3, with("a")), away("b"), away("c")}}, want: WaySurvivor},
+		{says: "the survivor misses its keys, and there is a backup that is older", f: recoverFacts{backup: "x", masters: []recoverSeen{{name: "a", data: true, lacks: "/etc/kubernetes/pki/ca.key"}, away("b"), away("c")}}, refuse: "--way backup, which loses"},
+		{says: "the same, and the operator wants the backup", f: recoverFacts{backup: "x", masters: []recoverSeen{{name: "a", data: true, lacks: "/etc/kubernetes/pki/ca.key"}, away("b"), away("c")}}, wished: WayBackup, want: WayBackup},
+		{says: "who takes part in what is half done is lost, too", f: recoverFacts{halfDone: true, stuck: []string{"b"}, backup: "x", masters: []recoverSeen{with("a"), away("b"), away("c")}}, refuse: "--way backup --lost b"},
+		{says: "the same, and the operator begins anew", f: recoverFacts{halfDone: true, stuck: []string{"b"}, backup: "x", masters: []recoverSeen{with("a"), away("b"), away("c")}}, wished: WayBackup, want: WayBackup},
+		{says: "a restore was begun on a cluster that is well", f: recoverFacts{planned: true, quorum: true, masters: []recoverSeen{with("a"), with("b"), with("c")}}, refuse: "ha-install restore INVENTORY"},
+		{says: "a way is wished for, and quorum holds", f: recoverFacts{quorum: true, masters: []recoverSeen{with("a"), with("b"), away("c")}}, wished: WaySurvivor, refuse: "has its quorum"},
 		{says: "bare masters came", f: recoverFacts{quorum: true, masters: []recoverSeen{with("a"), {name: "b", bare: true}, away("c")}}, want: WayJoin},
 		{says: "one master has lost its data, the others hold quorum", f: recoverFacts{quorum: true, masters: []recoverSeen{with("a"), with("b"), gone("c")}}, want: WayNone},
 	} {
@@ -75,6 +86,9 @@ func recoverAll(ctx context.Context, w *sim.World, c *inventory.Cluster, dir str
 	err := Recover(ctx, site, o, &run)
 	return run.Tally(), err
 }
+
+// cp1Left is the operator's word when cp-1 alone is left.
+var cp1Left = RecoverOptions{Lost: []string{"cp-2", "cp-3"}}
 
 // lost takes masters' power and does not give it back.
 func lost(w *sim.World, names ...string) {
@@ -123,7 +137,7 @@ func TestRecoverFromASurvivorStoppedAnywhere(t *testing.T) {
 	f := workflow{
 		name: "recover from one master of three", c: c, start: twoLost(t, c, dirs[0]),
 		run: func(ctx context.Context, w *sim.World, _ bool, cut *sim.Cut) error {
-			_, err := recoverAll(ctx, w, withoutCA(c), dirs[0], onlyMasters(w, "cp-1"), RecoverOptions{}, cut, nil)
+			_, err := recoverAll(ctx, w, withoutCA(c), dirs[0], onlyMasters(w, "cp-1"), cp1Left, cut, nil)
 			return err
 		},
 		wrong: onlyOne,
@@ -139,7 +153,7 @@ func planned(t *testing.T, w *sim.World, c *inventory.Cluster, dir string, dial 
 	site := Connect(ctx, withoutCA(c), dir, dial)
 	defer site.Close()
 	var told string
-	plan, err := PlanRecover(ctx, site, RecoverOptions{Backup: backupsIn(w)}, func(text string) { told = text })
+	plan, _, err := PlanRecover(ctx, site, RecoverOptions{Backup: backupsIn(w)}, func(text string) { told = text })
 	if err != nil || plan.Nothing() || !strings.Contains(told, want) {
 		t.Errorf("%v, told %q, want %q", err, told, want)
 	}
@@ -163,7 +177,7 @@ func TestThreeVotersAfterALostQuorum(t *testing.T) {
 		planned(t, w, c, dirs[0], onlyMasters(w, "cp-1"), "way      survivor")
 		var said []string
 		say := func(e phase.Event) { said = append(said, e.Message) }
-		if _, err := recoverAll(t.Context(), w, withoutCA(c), dirs[0], onlyMasters(w, "cp-1"), RecoverOptions{}, nil, say); err != nil {
+		if _, err := recoverAll(t.Context(), w, withoutCA(c), dirs[0], onlyMasters(w, "cp-1"), cp1Left, nil, say); err != nil {
 			t.Fatal(err)
 		}
 		text := strings.Join(said, "\n")
@@ -175,7 +189,7 @@ func TestThreeVotersAfterALostQuorum(t *testing.T) {
 		if bad := onlyOne(w); bad != "" {
 			t.Error(bad)
 		}
-		if tally, err := recoverAll(t.Context(), w, withoutCA(c), dirs[0], onlyMasters(w, "cp-1"), RecoverOptions{}, nil, nil); err != nil || tally.Changed > 0 {
+		if tally, err := recoverAll(t.Context(), w, withoutCA(c), dirs[0], onlyMasters(w, "cp-1"), cp1Left, nil, nil); err != nil || tally.Changed > 0 {
 			t.Errorf("a second recovery changed %d, error %v", tally.Changed, err)
 		}
 
@@ -262,6 +276,136 @@ func TestMembersThatOnlyStoppedAreBroughtBack(t *testing.T) {
 		w.Host("cp-1").Units["kubelet.service"].Active, w.Host("cp-2").Units["kubelet.service"].Active = false, false
 		if _, err := recoverAll(t.Context(), w, withoutCA(c), dirs[0], w.Dial, RecoverOptions{Way: WayBackup}, nil, nil); !errors.As(err, &conflict) {
 			t.Errorf("from a backup that is not there: %v", err)
+		}
+	})
+}
+
+// TestRecoverWantsTheOperatorsWord has etcd made anew only when somebody has
+// said of all that cannot be reached that it is off, and nobody sees it.
+func TestRecoverWantsTheOperatorsWord(t *testing.T) {
+	t.Parallel()
+	c, dirs := testCluster(t), baseDirs(t)
+	start := twoLost(t, c, dirs[0])
+	for _, test := range []struct {
+		says string
+		o    RecoverOptions
+		meet func(*sim.World)
+		want string
+	}{
+		{says: "no word", want: "--lost cp-2,cp-3"},
+		{says: "a word about one of two", o: RecoverOptions{Lost: []string{"cp-2"}}, want: "cp-3 cannot be reached, and may still run"},
+		{says: "a word about one that answers", o: RecoverOptions{Lost: []string{"cp-1", "cp-2", "cp-3"}}, want: "cp-1 is not lost"},
+		{says: "a word about a host that is not there", o: RecoverOptions{Lost: []string{"cp-2", "cp-3", "cp-9"}}, want: "no master or balancer cp-9"},
+		{says: "a lost one is seen by the others", o: cp1Left, meet: func(w *sim.World) { w.Host("cp-2").Down = false }, want: "cp-2 is not dead"},
+		{says: "another way was agreed to", o: RecoverOptions{Lost: cp1Left.Lost, Agreed: new(RecoverWay)}, want: `the way was "", it is "survivor"`},
+	} {
+		t.Run(test.says, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := start.World(t, c)
+				w.Slow = true
+				if test.meet != nil {
+					test.meet(w)
+				}
+				tally, err := recoverAll(t.Context(), w, withoutCA(c), dirs[0], onlyMasters(w, "cp-1"), test.o, nil, nil)
+				if err == nil || !strings.Contains(err.Error(), test.want) || tally.Changed > 0 {
+					t.Errorf("%d changed, error %v, want %q", tally.Changed, err, test.want)
+				}
+				if note := w.Host("cp-1").Files[restoreFile]; note.Content != nil {
+					t.Errorf("a refused recovery left %s", note.Content)
+				}
+			})
+		})
+	}
+}
+
+// TestOldMembersThatCanBeReachedAreFenced: a master that does not take part is
+// stopped before another cluster runs beside what it has, and joins later.
+func TestOldMembersThatCanBeReachedAreFenced(t *testing.T) {
+	t.Parallel()
+	c, dirs := testCluster(t), baseDirs(t)
+	start := finished(t, c, c, dirs[0])
+	bubble(t, func(t *testing.T) {
+		w := start.World(t, c)
+		w.Slow = true
+		lost(w, "cp-3")
+		delete(w.Host("cp-2").Files, "/etc/kubernetes/scheduler.conf")
+		w.Host("cp-2").Mute = true
+		if _, err := recoverAll(t.Context(), w, withoutCA(c), dirs[0], onlyMasters(w, "cp-1", "cp-2"), RecoverOptions{Lost: []string{"cp-3"}}, nil, nil); err != nil {
+			t.Fatal(err)
+		}
+		if bad := onlyOne(w); bad != "" {
+			t.Error(bad)
+		}
+		left := w.Host("cp-2")
+		if _, manifest := left.Files["/etc/kubernetes/manifests/etcd.yaml"]; manifest || left.Units["kubelet.service"].Active {
+			t.Errorf("cp-2 may run its old etcd: manifest %v, kubelet %v", manifest, left.Units["kubelet.service"])
+		}
+		found(w, "cp-2", "cp-3")
+		if _, err := recoverAll(t.Context(), w, withoutCA(c), dirs[0], w.Dial, RecoverOptions{}, nil, nil); err != nil {
+			t.Fatal(err)
+		}
+		if bad := append(w.Broken(), unfinished(w, c)); strings.Join(bad, "") != "" {
+			t.Errorf("%q", bad)
+		}
+	})
+}
+
+// TestARecoveryIsGivenUpWhenTheLostComeBack: nothing was stopped yet, and to
+// finish it would lose what is written to the cluster that has its quorum again.
+func TestARecoveryIsGivenUpWhenTheLostComeBack(t *testing.T) {
+	t.Parallel()
+	c, dirs := testCluster(t), baseDirs(t)
+	start := twoLost(t, c, dirs[0])
+	bubble(t, func(t *testing.T) {
+		w := start.World(t, c)
+		w.Slow = true
+		ctx, kill := context.WithCancel(t.Context())
+		defer kill()
+		_, err := recoverAll(ctx, w, withoutCA(c), dirs[0], onlyMasters(w, "cp-1"), cp1Left, nil, func(e phase.Event) {
+			if e.Kind == phase.Started && e.Phase == "unpack" {
+				kill()
+			}
+		})
+		if note := string(w.Host("cp-1").Files[restoreFile].Content); !errors.Is(err, context.Canceled) || !strings.Contains(note, `"lost":["cp-2","cp-3"]`) {
+			t.Fatalf("it was not stopped behind its note: %v, %s", err, note)
+		}
+		found(w, "cp-2", "cp-3")
+		before := w.Votes()
+		if _, err := recoverAll(t.Context(), w, withoutCA(c), dirs[0], w.Dial, cp1Left, nil, nil); err != nil {
+			t.Fatal(err)
+		}
+		if token, _ := w.Restored(); token != "" || !slices.Equal(w.Votes(), before) || len(before) != 3 {
+			t.Errorf("the cluster was made anew (%q), members %q", token, w.Votes())
+		}
+		if _, err := applyAll(t.Context(), w, withoutCA(c), dirs[0], nil, nil); err != nil {
+			t.Errorf("apply after it: %v", err)
+		}
+	})
+}
+
+// TestTheSurvivorIsAsleep: its data give what they hold only when its etcd runs.
+func TestTheSurvivorIsAsleep(t *testing.T) {
+	t.Parallel()
+	c, dirs := testCluster(t), baseDirs(t)
+	start := twoLost(t, c, dirs[0])
+	bubble(t, func(t *testing.T) {
+		w := start.World(t, c)
+		w.Slow = true
+		w.Host("cp-1").Units["kubelet.service"].Active = false
+		if _, err := recoverAll(t.Context(), w, withoutCA(c), dirs[0], onlyMasters(w, "cp-1"), cp1Left, nil, nil); err != nil {
+			t.Fatal(err)
+		}
+		if bad := onlyOne(w); bad != "" {
+			t.Error(bad)
+		}
+		// Of the new cluster's own the etcd is stopped, and the old ones are back.
+		w.Host("cp-1").Units["kubelet.service"].Active = false
+		found(w, "cp-2", "cp-3")
+		if _, err := recoverAll(t.Context(), w, withoutCA(c), dirs[0], w.Dial, RecoverOptions{}, nil, nil); err != nil {
+			t.Fatal(err)
+		}
+		if bad := append(w.Broken(), unfinished(w, c)); strings.Join(bad, "") != "" {
+			t.Errorf("%q", bad)
 		}
 	})
 }

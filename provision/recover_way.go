@@ -3,6 +3,8 @@ package provision
 import (
 	"fmt"
 	"strings"
+
+	"github.com/ha-install/ha-install/provision/etcd"
 )
 
 // RecoverWay is how a cluster without quorum comes back.
@@ -30,8 +32,9 @@ type recoverSeen struct {
 	data  bool // a member's data directory
 	// returned has data of a cluster that was made anew without it.
 	returned bool
-	answers  bool  // its etcd does
-	revision int64 // that it tells
+	answers  bool          // its etcd does
+	revision int64         // that it tells
+	cluster  etcd.MemberID // that it is of
 }
 
 // String is what is seen, in words.
@@ -42,6 +45,9 @@ func (s recoverSeen) String() string {
 	case s.bare:
 		return "bare"
 	case s.returned:
+		if s.answers {
+			return fmt.Sprintf("has data of the cluster before, %s, revision %d; it cannot join with them", s.cluster, s.revision)
+		}
 		return "has data of the cluster before; it cannot join with them"
 	case s.lacks != "":
 		return "not whole: it has no " + s.lacks
@@ -56,9 +62,16 @@ func (s recoverSeen) String() string {
 // recoverFacts are all that the way is chosen by.
 type recoverFacts struct {
 	masters  []recoverSeen
-	quorum   bool   // it is proven
-	halfDone bool   // a note of a recovery says so
-	backup   string // the newest that is whole; "" for none
+	quorum   bool     // it is proven
+	halfDone bool     // a note says so
+	snapshot string   // of what is half done, on the machine that began it
+	stuck    []string // who takes part in what is half done, and cannot be reached
+	planned  bool     // a restore was begun and has stopped nothing; the cluster is well
+	// backup is the best one that is whole, "" for none; its revision, and the
+	// cluster that it is of.
+	backup         string
+	backupRevision int64
+	backupCluster  etcd.MemberID
 }
 
 func (f recoverFacts) names(which func(recoverSeen) bool) []string {
@@ -77,6 +90,29 @@ func (f recoverFacts) ours() []string {
 	})
 }
 
+// unfit says who has data, and misses what etcd or an API server starts with.
+func (f recoverFacts) unfit() string {
+	var all []string
+	for _, m := range f.masters {
+		if !m.away && !m.bare && !m.returned && m.lacks != "" && m.data {
+			all = append(all, fmt.Sprintf("%s has data, but no %s", m.name, m.lacks))
+		}
+	}
+	return strings.Join(all, "; ")
+}
+
+// backupAhead says that the backup is of the masters' own history, and has more
+// of it than any of them that tells: who is left had fallen behind.
+func (f recoverFacts) backupAhead() bool {
+	var newest recoverSeen
+	for _, m := range f.masters {
+		if m.answers && !m.returned && m.revision > newest.revision {
+			newest = m
+		}
+	}
+	return newest.revision > 0 && f.backup != "" && newest.cluster == f.backupCluster && f.backupRevision > newest.revision
+}
+
 // choose finds the way that loses least, and says why. wished is the operator's
 // own choice, WayNone for none; one that is not possible is an error.
 func (f recoverFacts) choose(wished RecoverWay) (RecoverWay, string, error) {
@@ -85,10 +121,19 @@ func (f recoverFacts) choose(wished RecoverWay) (RecoverWay, string, error) {
 	bare := f.names(func(m recoverSeen) bool { return m.bare })
 	ours := f.ours()
 	switch {
+	case f.planned:
+		return "", "", &ConflictError{What: "a restore is half done, and quorum holds", Why: "it has stopped nothing yet; to finish it would lose what was written since its backup", Run: "ha-install restore INVENTORY --from " + f.snapshot + ", if that is meant"}
+	case f.halfDone && len(f.stuck) == 0:
+		return WayFinish, "what is half done goes on", nil
+	case f.halfDone && wished == WayBackup && f.backup != "":
+		return WayBackup, "as --way says; what was half done is given up", nil
 	case f.halfDone:
-		return WayFinish, "a recovery is half done; it goes on", nil
-	case len(returned) > 0:
+		return "", "", &ConflictError{What: strings.Join(f.stuck, ", ") + " takes part in the recovery that is half done, and cannot be reached", Why: "its data may be of the new cluster already",
+			Run: "bring it back, then the same command again; where it is lost for good, too: ha-install recover --way backup --lost " + strings.Join(f.stuck, ",") + ", which begins anew from the best backup; the snapshot of what is half done is one, in " + f.snapshot}
+	case f.quorum && len(returned) > 0:
 		return WayClean, fmt.Sprintf("%s came back with data of the cluster before, which cannot merge with that of now", strings.Join(returned, ", ")), nil
+	case f.quorum && wished != WayNone:
+		return "", "", hasQuorum()
 	case f.quorum && len(bare) > 0:
 		return WayJoin, fmt.Sprintf("quorum holds; %s can join", strings.Join(bare, ", ")), nil
 	case f.quorum:
@@ -103,8 +148,12 @@ func (f recoverFacts) choose(wished RecoverWay) (RecoverWay, string, error) {
 		return "", "", f.impossible(wished, "no master that can be reached has its data")
 	case wished != WayNone:
 		return wished, "as --way says", nil
+	case len(ours) > 0 && f.backupAhead():
+		return WayBackup, fmt.Sprintf("the backup has revision %d of the same cluster, which is more than any master that is left has", f.backupRevision), nil
 	case len(ours) > 0:
-		return WaySurvivor, fmt.Sprintf("%s has its data: all is there that it has, which is every acknowledged write that had reached it", strings.Join(ours, ", ")), nil
+		return WaySurvivor, fmt.Sprintf("%s has its data: all that it knows to be committed", strings.Join(ours, ", ")), nil
+	case f.unfit() != "":
+		return "", "", f.impossible("", f.unfit())
 	case f.backup != "":
 		return WayBackup, "no master that can be reached has its data", nil
 	}
@@ -117,6 +166,9 @@ func (f recoverFacts) impossible(way RecoverWay, why string) error {
 		what = "the cluster cannot be recovered by --way " + string(way)
 	}
 	run := "bring a master back that still has its disk, or name where backups lie with --backup-directory"
+	if f.unfit() != "" {
+		run = "bring that file back from the backup's keys, then the same command; or --way backup, which loses what was written since the best backup"
+	}
 	if away := f.names(func(m recoverSeen) bool { return m.away }); len(away) > 0 {
 		run = "power " + strings.Join(away, ", ") + " on: nothing is lost if they only were off. Else " + run
 	}

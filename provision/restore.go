@@ -29,9 +29,11 @@ type restore struct {
 	resumed bool
 	// restored is the note of an earlier run that did; nil for none.
 	restored *restoreNote
-	away     []string           // hosts that are left out
-	whole    *inventory.Cluster // as the inventory has it
-	saved    bool               // what is there now is the source itself
+	away     []string                     // hosts that are left out
+	whole    *inventory.Cluster           // as the inventory has it
+	saved    bool                         // what is there now is the source itself
+	lost     []string                     // the hosts that the operator has said to be lost
+	before   func(*restore) []phase.Stage // what comes before anything stops; nil for nothing
 }
 
 // Restore takes a cluster back to what it was in a backup, on the same masters:
@@ -157,7 +159,7 @@ func (r *restore) newNote(notes map[string]restoreNote, cluster string) restoreN
 	return restoreNote{
 		Token: newToken(r.Cluster.Metadata.Name), Verb: r.verb, From: r.source.dir, By: r.Operation.Operator,
 		SHA256: r.source.sum, Bytes: r.source.size, Manifest: m, Bump: bump, Cluster: cluster,
-		Before: before, Revision: m.Snapshot.Revision + bump, Loss: lossOf(m, r.now, at), Began: at,
+		Lost: r.lost, Before: before, Revision: m.Snapshot.Revision + bump, Loss: lossOf(m, r.now, at), Began: at,
 	}
 }
 
@@ -182,12 +184,17 @@ func (r *restore) stages() []phase.Stage {
 	if r.restored != nil {
 		return []phase.Stage{phase.One(r.alreadyRestored())}
 	}
-	return []phase.Stage{
+	var before []phase.Stage
+	if r.before != nil {
+		before = r.before(r)
+	}
+	return slices.Concat([]phase.Stage{
 		phase.One(r.keepBackup()),
 		phase.AtOnce(masters, r.noteBegun),
 		phase.AtOnce(masters, r.push),
 		phase.AtOnce(masters, r.unpack),
 		// Until here nothing has stopped.
+	}, before, []phase.Stage{
 		phase.AtOnce(masters, r.stop),
 		phase.AtOnce(masters, r.exchange),
 		phase.InTurn(r.leavesOut(), r.leaveOut),
@@ -203,7 +210,7 @@ func (r *restore) stages() []phase.Stage {
 		phase.One(r.verify()),
 		phase.AtOnce(masters, r.finish),
 		phase.One(r.report()),
-	}
+	})
 }
 
 // onceServed is a phase that a plan cannot ask about while API servers are to be

@@ -35,6 +35,8 @@ type restoreNote struct {
 	Bytes  int64  `json:"bytes"`
 	// Manifest is the backup's: a recovery is finished from any machine.
 	Manifest backup.Manifest `json:"manifest"`
+	// Lost are the hosts that the operator has said to be lost for good.
+	Lost []string `json:"lost,omitempty"`
 	// Bump is what is added to the snapshot's revision.
 	Bump int64 `json:"bump"`
 	// Cluster is the new members' --initial-cluster.

@@ -20,6 +20,10 @@ func recovers(t *testing.T) {
 	awaitFaultless(t, path, 3*time.Minute)
 	leadAt(t, survivor)
 	store := t.TempDir()
+	ha(t, "recover", "--backup-directory", store, "--way", "survivor", "--confirm", clusterName, path).want(t, 3, "has its quorum")
+	if r := ha(t, "recover", "--backup-directory", store, "--confirm", clusterName, "-o", "json", path); r.code != 0 || r.changed(t) != 0 {
+		t.Errorf("on a cluster that is well: exit %d, %d changed\n%s", r.code, r.changed(t), r.tail())
+	}
 	ps := startProbes(t, kubeconfigOf(t, path))
 	others := []string{"cp-2", "cp-3"}
 	for _, host := range others { // one after the other: what was acknowledged last is on the survivor
@@ -34,20 +38,27 @@ func recovers(t *testing.T) {
 		return append([]string{"recover", "--backup-directory", store}, append(args, path)...)
 	}
 	plan := ha(t, recovery("--plan")...)
-	for _, want := range []string{"way      survivor", "cp-2     cannot be reached", "power them on instead"} {
+	for _, want := range []string{"way      survivor", "cp-2     cannot be reached", "power them on instead", "--lost cp-2,cp-3"} {
 		if plan.code != 2 || !strings.Contains(plan.stdout, want) {
 			t.Errorf("exit %d, want %q in\n%s", plan.code, want, plan.tail())
 		}
 	}
-	killed := haWatched(t, func(line string) bool {
-		return strings.Contains(line, `"started"`) && strings.Contains(line, `"start-etcd"`)
-	}, recovery("--confirm", clusterName, "-o", "json")...)
-	if killed.code != -1 {
-		t.Fatalf("it was not killed: exit %d\n%s", killed.code, killed.tail())
+	ha(t, recovery("--confirm", clusterName)...).want(t, 3, "cp-2, cp-3 cannot be reached, and may still run")
+	var took time.Duration
+	word := []string{"--lost", strings.Join(others, ","), "--confirm", clusterName, "-o", "json"}
+	for _, step := range []string{"stop", "exchange", "start-etcd"} {
+		killed := haWatched(t, func(line string) bool {
+			return strings.Contains(line, `"started"`) && strings.Contains(line, `"`+step+`"`)
+		}, recovery(word...)...)
+		if killed.code != -1 {
+			t.Fatalf("it was not killed in %s: exit %d\n%s", step, killed.code, killed.tail())
+		}
+		took += killed.took
 	}
-	r := ha(t, recovery("--confirm", clusterName)...)
+	ha(t, "apply", "--yes", path).want(t, 5) // it needs all hosts
+	r := ha(t, recovery(word...)...)
 	r.want(t, 0)
-	t.Logf("two of three masters lost, recovered from the one that was left in %s, beside a run that was killed", (killed.took + r.took).Round(time.Second))
+	t.Logf("two of three masters lost, recovered from the one that was left in %s, beside %s of runs that were killed in three steps", r.took.Round(time.Second), took.Round(time.Second))
 	wantMembers(t, []string{survivor})
 	ps.await(t, 20, time.Minute)
 
@@ -65,6 +76,9 @@ func recovers(t *testing.T) {
 	ha(t, "apply", "--yes", path).want(t, 12)
 	ps.await(t, 20, time.Minute) // the balancers send nobody to the other two
 
+	if plan := ha(t, recovery("--plan")...); plan.code != 2 || !strings.Contains(plan.stdout, "way      clean: cp-2, cp-3 came back") {
+		t.Errorf("exit %d of the plan when they came back\n%s", plan.code, plan.tail())
+	}
 	back := ha(t, recovery("--confirm", clusterName)...)
 	back.want(t, 0)
 	t.Logf("the two that came back were cleaned, and joined, in %s", back.took.Round(time.Second))
