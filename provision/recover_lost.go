@@ -138,7 +138,7 @@ func (rc *recovery) untouched() bool {
 // giveUp takes back a recovery that was begun and has stopped nothing, when the
 // quorum that it was for is there.
 func (rc *recovery) giveUp() []phase.Stage {
-	if rc.note == nil || rc.note.Done || rc.facts.halfDone {
+	if rc.note == nil || rc.note.Done || rc.facts.halfDone || !rc.facts.quorum {
 		return nil
 	}
 	var noted []inventory.Host
