@@ -87,8 +87,9 @@ func (rc *recovery) agreed() error {
 }
 
 // before is what has to be so when nothing has stopped yet: nobody sees what is
-// away, the old cluster has no quorum after all; and old members on hosts that
-// do not take part are stopped.
+// away, the old cluster has no quorum after all. Then no balancer sends anybody
+// to masters that are left out, should they come back, also while this run is
+// broken off; and old members on hosts that do not take part are stopped.
 func (rc *recovery) before(r *restore) []phase.Stage {
 	gate := phase.Check{Name: "quorum to be lost, and what is lost to be seen by nobody", Run: func(ctx context.Context) error {
 		if v := rc.members.Judge(ctx, etcd.Options{ReadOnly: true, Inputs: true}); !r.resumed && !rc.facts.halfDone && v.State.HasQuorum() {
@@ -106,7 +107,7 @@ func (rc *recovery) before(r *restore) []phase.Stage {
 			fenced = append(fenced, ih)
 		}
 	}
-	return []phase.Stage{phase.One(phase.Phase{Name: "lost", Gate: []phase.Check{gate}}), phase.AtOnce(fenced, func(ih inventory.Host) phase.Phase {
+	return []phase.Stage{phase.One(phase.Phase{Name: "lost", Gate: []phase.Check{gate}}), phase.InTurn(r.leavesOut(), r.leaveOut), phase.AtOnce(fenced, func(ih inventory.Host) phase.Phase {
 		p := out.stop(ih)
 		p.Name = "fence"
 		return p
@@ -147,7 +148,15 @@ func (rc *recovery) giveUp() []phase.Stage {
 			noted = append(noted, ih)
 		}
 	}
-	return []phase.Stage{phase.AtOnce(noted, func(ih inventory.Host) phase.Phase {
+	all := &restore{apply: &apply{Site: rc.Site}, whole: rc.whole}
+	return []phase.Stage{phase.InTurn(rc.Cluster.Balancers(), func(ih inventory.Host) phase.Phase {
+		p := all.leaveOut(ih)
+		p.Name = "let-in"
+		p.Explain = func(context.Context) ([]phase.Change, error) {
+			return []phase.Change{{Kind: changeReload, Name: "haproxy", Text: "sends clients to all masters that are here again"}}, nil
+		}
+		return p
+	}), phase.AtOnce(noted, func(ih inventory.Host) phase.Phase {
 		return phase.Phase{
 			Name: "give-up", Host: ih.Name,
 			Do: func(ctx context.Context) error {

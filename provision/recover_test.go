@@ -362,7 +362,7 @@ func TestARecoveryIsGivenUpWhenTheLostComeBack(t *testing.T) {
 		ctx, kill := context.WithCancel(t.Context())
 		defer kill()
 		_, err := recoverAll(ctx, w, withoutCA(c), dirs[0], onlyMasters(w, "cp-1"), cp1Left, nil, func(e phase.Event) {
-			if e.Kind == phase.Started && e.Phase == "unpack" {
+			if e.Kind == phase.Started && e.Phase == "stop" {
 				kill()
 			}
 		})
@@ -371,8 +371,14 @@ func TestARecoveryIsGivenUpWhenTheLostComeBack(t *testing.T) {
 		}
 		found(w, "cp-2", "cp-3")
 		before := w.Votes()
+		if config := string(w.Host("lb-1").Files["/etc/haproxy/haproxy.cfg"].Content); strings.Contains(config, "server cp-2") {
+			t.Error("clients are sent to a master that is lost while the recovery is broken off")
+		}
 		if _, err := recoverAll(t.Context(), w, withoutCA(c), dirs[0], w.Dial, cp1Left, nil, nil); err != nil {
 			t.Fatal(err)
+		}
+		if config := string(w.Host("lb-1").Files["/etc/haproxy/haproxy.cfg"].Content); !strings.Contains(config, "server cp-2") {
+			t.Error("clients are still sent to one master only")
 		}
 		if token, _ := w.Restored(); token != "" || !slices.Equal(w.Votes(), before) || len(before) != 3 {
 			t.Errorf("the cluster was made anew (%q), members %q", token, w.Votes())

@@ -197,7 +197,6 @@ func (r *restore) stages() []phase.Stage {
 	}, before, []phase.Stage{
 		phase.AtOnce(masters, r.stop),
 		phase.AtOnce(masters, r.exchange),
-		phase.InTurn(r.leavesOut(), r.leaveOut),
 		phase.AtOnce(masters, r.startEtcd),
 		phase.One(r.newQuorum()),
 		phase.AtOnce(masters, r.startAPI),

@@ -26,26 +26,32 @@ func recovers(t *testing.T) {
 	}
 	ps := startProbes(t, kubeconfigOf(t, path))
 	others := []string{"cp-2", "cp-3"}
-	for _, host := range others { // one after the other: what was acknowledged last is on the survivor
+	recovery := func(args ...string) []string {
+		return append([]string{"recover", "--backup-directory", store}, append(args, path)...)
+	}
+	off := func(host string) {
 		undo, err := inject.PowerOff(t.Context(), host)
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = undo(context.Background()) }) // it is on again by then, or the part has failed
 	}
+	// One after the other: what was acknowledged last is on the survivor.
+	off("cp-3")
+	onEach(t, []string{"cp-2"}, `systemctl stop kubelet ssh; for p in /proc/[0-9]*; do [ "$(cat $p/comm 2>/dev/null)" = etcd ] && kill -9 ${p#/proc/}; done; exit 0`)
+	word := []string{"--lost", strings.Join(others, ","), "--confirm", clusterName, "-o", "json"}
+	ha(t, recovery(word...)...).want(t, 10, "cp-2 is not dead", "is refused by it, so that it runs")
+	off("cp-2")
 
-	recovery := func(args ...string) []string {
-		return append([]string{"recover", "--backup-directory", store}, append(args, path)...)
-	}
 	plan := ha(t, recovery("--plan")...)
 	for _, want := range []string{"way      survivor", "cp-2     cannot be reached", "power them on instead", "--lost cp-2,cp-3"} {
 		if plan.code != 2 || !strings.Contains(plan.stdout, want) {
 			t.Errorf("exit %d, want %q in\n%s", plan.code, want, plan.tail())
 		}
 	}
+	t.Logf("the plan of it:\n%s", plan.stdout)
 	ha(t, recovery("--confirm", clusterName)...).want(t, 3, "cp-2, cp-3 cannot be reached, and may still run")
 	var took time.Duration
-	word := []string{"--lost", strings.Join(others, ","), "--confirm", clusterName, "-o", "json"}
 	for _, step := range []string{"stop", "exchange", "start-etcd"} {
 		killed := haWatched(t, func(line string) bool {
 			return strings.Contains(line, `"started"`) && strings.Contains(line, `"`+step+`"`)
