@@ -118,7 +118,7 @@ func (r *restore) push(ih inventory.Host) phase.Phase {
 				return false, err
 			}
 			there, err := h.Stat(ctx, file.Path)
-			return there[file.Path].Sum == file.Sum, err
+			return file.Sum != "" && there[file.Path].Sum == file.Sum, err // a snapshot that is still to be taken has none
 		},
 		Do: func(ctx context.Context) error {
 			h, err := r.host(ih.Name)
