@@ -21,6 +21,7 @@ func newKubeconfig() *cobra.Command {
 into a kubeconfig file under the cluster's name, mode 0600. Other entries of the
 file are kept. "--file -" prints it instead.`,
 	})
+	c.AddCommand(newKubeconfigUser())
 	c.Flags().StringVarP(&file, "file", "f", "", `file to merge into; "-" for standard output (default: what kubectl would use)`)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		cluster, base, err := load(c, args[0])

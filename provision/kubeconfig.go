@@ -2,7 +2,11 @@ package provision
 
 import (
 	"context"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
+	"path"
+	"time"
 
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
@@ -27,6 +31,61 @@ func Kubeconfig(ctx context.Context, s *Site) (*clientcmdapi.Config, error) {
 		seen = append(seen, onHost(ih.Name, err))
 	}
 	return nil, fmt.Errorf("no master has given a kubeconfig; `ha-install status` shows where the cluster stands, apply makes one:\n%w", phase.Join(seen...))
+}
+
+// Issued is a user's kubeconfig. It is a secret.
+type Issued struct {
+	Config   *clientcmdapi.Config
+	NotAfter time.Time // of its certificate
+}
+
+// UserKubeconfig has the cluster sign a certificate for a user, by way of the first
+// master whose API server is ready. It changes no host and needs no lock: the
+// request is an object of its own, and gone when this ends.
+func UserKubeconfig(ctx context.Context, s *Site, user string, groups []string, ttl time.Duration) (Issued, error) {
+	var seen []error
+	for _, ih := range s.Cluster.ControlPlanes() {
+		client, err := s.api(ctx, ih)
+		if err == nil {
+			err = client.Readyz(ctx)
+		}
+		if err != nil {
+			seen = append(seen, onHost(ih.Name, err))
+			continue
+		}
+		h, err := s.host(ih.Name)
+		if err != nil {
+			return Issued{}, err
+		}
+		ca, err := h.ReadFile(ctx, path.Join(kube.PKIDir, "ca.crt"))
+		if err != nil {
+			return Issued{}, onHost(ih.Name, err)
+		}
+		cert, key, err := client.IssueUser(ctx, user, groups, ttl)
+		if err != nil {
+			return Issued{}, onHost(ih.Name, err)
+		}
+		return issuedTo(s.Cluster.Metadata.Name, "https://"+s.endpoint(), user, ca, cert, key)
+	}
+	return Issued{}, fmt.Errorf("no API server is ready, and none can sign; `ha-install status` shows where the cluster stands:\n%w", phase.Join(seen...))
+}
+
+func issuedTo(cluster, server, user string, ca, cert, key []byte) (Issued, error) {
+	block, _ := pem.Decode(cert)
+	if block == nil {
+		return Issued{}, fmt.Errorf("the cluster signed what is no certificate")
+	}
+	parsed, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return Issued{}, err
+	}
+	name := cluster + "-" + user
+	config := clientcmdapi.NewConfig()
+	config.Clusters[cluster] = &clientcmdapi.Cluster{Server: server, CertificateAuthorityData: ca}
+	config.AuthInfos[name] = &clientcmdapi.AuthInfo{ClientCertificateData: cert, ClientKeyData: key}
+	config.Contexts[name] = &clientcmdapi.Context{Cluster: cluster, AuthInfo: name}
+	config.CurrentContext = name
+	return Issued{config, parsed.NotAfter}, nil
 }
 
 func rename(data []byte, name, server string) (*clientcmdapi.Config, error) {

@@ -96,6 +96,7 @@ func TestCluster(t *testing.T) {
 		{"a stranger announces the VIP", strangersAdverts, true},
 		{"planned restarts are not noticed", plannedRestarts, true},
 		{"certificates", expiring, true},
+		{"kubeconfig of a user", kubeconfigOfAUser, false},
 		{"drill", drills, true},
 		{"drill with the power taken", drillWithPower, true},
 		{"drill killed", drillsKilled, true},

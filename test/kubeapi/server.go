@@ -287,7 +287,8 @@ func parse(path string) (key, bool) {
 	if len(parts) > 1 {
 		k.name = parts[1]
 	}
-	return k, len(parts) < 3
+	// An approval is of the whole object.
+	return k, len(parts) < 3 || len(parts) == 3 && k.resource == "certificatesigningrequests" && parts[2] == "approval"
 }
 
 func (s *Server) rest(w http.ResponseWriter, r *http.Request, at key) bool {
