@@ -82,7 +82,14 @@ func mergeKubeconfig(file string, config *clientcmdapi.Config) error {
 }
 
 // writeFile replaces a local file atomically, mode 0600.
-func writeFile(file string, data []byte) error {
+func writeFile(file string, data []byte) error { return writeAnd(file, data, os.Rename) }
+
+// writeNewFile makes a local file, whole or not at all, mode 0600. One that is
+// there is an error.
+func writeNewFile(file string, data []byte) error { return writeAnd(file, data, os.Link) }
+
+// writeAnd writes a file beside the one that is meant and has put give it its name.
+func writeAnd(file string, data []byte, put func(from, to string) error) error {
 	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 		return err
 	}
@@ -100,5 +107,5 @@ func writeFile(file string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	return os.Rename(tmp.Name(), file)
+	return put(tmp.Name(), file)
 }

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"time"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -74,7 +75,7 @@ func (c *Client) sign(ctx context.Context, request []byte, ttl time.Duration) (c
 	if csr, err = csrs.UpdateApproval(ctx, csr.Name, csr, metav1.UpdateOptions{}); err != nil {
 		return nil, err
 	}
-	last := errors.New("the controller-manager has not signed it; ha-install status shows who leads")
+	var last error
 	name := csr.Name
 	err = wait.PollUntilContextTimeout(ctx, signPoll, signBudget, true, func(ctx context.Context) (bool, error) {
 		now, err := csrs.Get(ctx, name, metav1.GetOptions{})
@@ -91,7 +92,16 @@ func (c *Client) sign(ctx context.Context, request []byte, ttl time.Duration) (c
 		return len(cert) > 0, nil
 	})
 	if wait.Interrupted(err) {
-		err = fmt.Errorf("%w: %w", err, last)
+		err = fmt.Errorf("the controller-manager has not signed it; `ha-install status` shows who leads: %w", errors.Join(err, last))
 	}
 	return cert, err
+}
+
+// WhoAmI is whom the API server takes the client for, and the groups.
+func (c *Client) WhoAmI(ctx context.Context) (user string, groups []string, err error) {
+	r, err := c.AuthenticationV1().SelfSubjectReviews().Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
+	if err != nil {
+		return "", nil, err
+	}
+	return r.Status.UserInfo.Username, r.Status.UserInfo.Groups, nil
 }

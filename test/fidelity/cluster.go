@@ -283,6 +283,11 @@ func objects() []Claim {
 			}
 			return strings.Join(all, ", ")
 		}), "true done NotFound 1 done, false done done 0 done"},
+		{"a client is who its certificate says", []string{"POST"}, in(func(ctx context.Context, _ *Scene, c *kube.Client) string {
+			user, groups, err := c.WhoAmI(ctx)
+			slices.Sort(groups)
+			return strings.Join(append([]string{user}, groups...), " ") + " " + seen(err)
+		}), "kubernetes-admin kubeadm:cluster-admins system:authenticated done"},
 		{"a namespace that goes takes along what is in it", []string{"DELETE"}, in(func(ctx context.Context, s *Scene, c *kube.Client) string {
 			gone := c.CoreV1().Namespaces().Delete(ctx, ns, metav1.DeleteOptions{})
 			for ctx.Err() == nil {

@@ -27,7 +27,7 @@ var leaves = []leaf{
 	{name: "apiserver-etcd-client", path: "/apiserver-etcd-client", ca: "/etcd/ca"}, {name: "front-proxy-client", path: "/front-proxy-client", ca: "/front-proxy-ca"},
 	{name: "etcd-server", path: "/etcd/server", ca: "/etcd/ca"}, {name: "etcd-peer", path: "/etcd/peer", ca: "/etcd/ca"},
 	{name: "etcd-healthcheck-client", path: "/etcd/healthcheck-client", ca: "/etcd/ca"},
-	{name: "admin.conf", ca: "/ca", cn: "admin", orgs: []string{"system:masters"}},
+	{name: "admin.conf", ca: "/ca", cn: "kubernetes-admin", orgs: []string{"kubeadm:cluster-admins"}},
 	{name: "controller-manager.conf", ca: "/ca", cn: "system:kube-controller-manager"}, {name: "scheduler.conf", ca: "/ca", cn: "system:kube-scheduler"},
 }
 
