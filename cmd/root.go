@@ -96,7 +96,7 @@ quorum before and after every step.
 		}
 		return nil
 	}
-	root.AddCommand(newInit(), newValidate(), newSchema(), newPreflight(), newPlan(), newApply(), newUpgrade(), newRemove(), newReplace(), newStatus(), newVersions(), newCerts(), newHistory(), newKubeconfig(), newDrill(), newBackup(), newRestore(), newRecover(), newReset(), newBundle())
+	root.AddCommand(newInit(), newValidate(), newSchema(), newPreflight(), newPlan(), newApply(), newUpgrade(), newRemove(), newReplace(), newStatus(), newVersions(), newCerts(), newEtcd(), newHistory(), newKubeconfig(), newDrill(), newBackup(), newRestore(), newRecover(), newReset(), newBundle())
 	group(root)
 	return root
 }

@@ -97,6 +97,7 @@ func TestCluster(t *testing.T) {
 		{"planned restarts are not noticed", plannedRestarts, true},
 		{"certificates", expiring, true},
 		{"kubeconfig of a user", kubeconfigOfAUser, false},
+		{"etcd members", etcdMembers, false},
 		{"drill", drills, true},
 		{"drill with the power taken", drillWithPower, true},
 		{"drill killed", drillsKilled, true},
