@@ -91,7 +91,7 @@ func MoveLeader(to string) Chore {
 		if err != nil {
 			return nil, err
 		}
-		return []phase.Stage{phase.One(c.moveLeader(cmp.Or(v.LeaderName, "nobody"), target))}, nil
+		return []phase.Stage{phase.One(c.moving(cmp.Or(v.LeaderName, "nobody"), target))}, nil
 	}}
 }
 
@@ -115,7 +115,7 @@ func (c *chore) successor(v etcd.Verdict, to string) (etcd.Member, error) {
 	return m, nil
 }
 
-func (c *chore) moveLeader(from string, to etcd.Member) phase.Phase {
+func (c *chore) moving(from string, to etcd.Member) phase.Phase {
 	leads := func(ctx context.Context) error {
 		if v := c.look(ctx); v.LeaderID != to.ID {
 			return fmt.Errorf("%s leads, %s is wanted", cmp.Or(v.LeaderName, "nobody"), to.Name)
@@ -127,12 +127,8 @@ func (c *chore) moveLeader(from string, to etcd.Member) phase.Phase {
 		Name:  "move-leader",
 		Done:  func(ctx context.Context) (bool, error) { return leads(ctx) == nil, nil },
 		Needs: []phase.Check{quorum("before leadership moves to " + to.Name)},
-		Do: func(ctx context.Context) error {
-			ctx, cancel := context.WithTimeout(ctx, moveBudget)
-			defer cancel()
-			return c.members.MoveLeader(ctx, to.ID)
-		},
-		Gate: []phase.Check{{Name: to.Name + " to lead etcd", Run: leads}, quorum(to.Name + " leads")},
+		Do:    func(ctx context.Context) error { return c.moveLeader(ctx, to.ID) },
+		Gate:  []phase.Check{{Name: to.Name + " to lead etcd", Run: leads}, quorum(to.Name + " leads")},
 		Explain: func(context.Context) ([]phase.Change, error) {
 			return []phase.Change{{Kind: changeRun, Name: "etcd's leadership", Text: "from " + from + " to " + to.Name}}, nil
 		},

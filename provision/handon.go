@@ -11,6 +11,7 @@ import (
 	"github.com/ha-install/ha-install/inventory"
 	"github.com/ha-install/ha-install/provision/etcd"
 	"github.com/ha-install/ha-install/provision/host"
+	"github.com/ha-install/ha-install/provision/kube"
 )
 
 const (
@@ -28,7 +29,7 @@ const (
 // seconds, whatever becomes of us: who sees to that is there before. It says
 // "ready" and "held".
 const holdScript = `set -u
-` + processFunction + `api=$(processes kube-apiserver "--advertise-address=$1")
+` + kube.ProcessFunction + `api=$(processes kube-apiserver "--advertise-address=$1")
 [ -n "$api" ] || exit 0
 echo ready
 read -r word || exit 0

@@ -4,9 +4,11 @@ package e2e
 
 import (
 	"encoding/json"
-	"strings"
+	"fmt"
 	"testing"
 	"time"
+
+	"github.com/ha-install/ha-install/provision/probe"
 )
 
 // members is what `etcd members -o json` says.
@@ -50,7 +52,8 @@ func etcdMembers(t *testing.T) {
 	}
 	ha(t, "etcd", "alarms", "list", path).want(t, 0, "no alarm is raised  (PASS)")
 	ha(t, "etcd", "move-leader", path, "w-1").want(t, 3, "w-1 is no master of the inventory")
-	ps := startProbes(t, kubeconfigOf(t, path), asTheyAre)
+	// Twice as many writes as usual: a hand-over lasts a tenth of a second.
+	ps := startProbes(t, kubeconfigOf(t, path), asTheyAre, func(c *probe.Config) { c.Rate = 40 })
 	moves := 0
 	for _, to := range append(masters, "") {
 		before := membersOf(t, path).Leader
@@ -70,22 +73,12 @@ func etcdMembers(t *testing.T) {
 			t.Logf("leadership went from %s to %s: %s", before, after, took)
 		}
 	}
-	ps.await(t, 40, time.Minute)
 	leads := membersOf(t, path).Leader
 	if r := ha(t, "etcd", "move-leader", "-o", "json", path, leads); r.code != 0 || r.changed(t) != 0 {
 		t.Errorf("to who leads already: %s", r.tail())
 	}
-	failures := 0
-	for _, report := range ps.stop(t, "leadership moved") {
-		for _, f := range report.Failures {
-			failures++
-			if !strings.Contains(f.Error(), droppedByEtcd) {
-				t.Errorf("a request failed: %v", f)
-			}
-		}
+	if moves < 3 {
+		t.Errorf("%d moves, want 3 or more", moves)
 	}
-	if moves < 3 || failures > moves {
-		t.Errorf("%d moves, %d requests failed", moves, failures)
-	}
-	t.Logf("%d moves, %d requests failed", moves, failures)
+	ps.unnoticed(t, fmt.Sprintf("leadership moved %d times", moves))
 }
