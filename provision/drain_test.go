@@ -125,7 +125,8 @@ func TestTheLeaderHandsOnBeforeItLeaves(t *testing.T) {
 }
 
 // TestNoAPIServerWritesWhileEtcdHasNoLeader: all are held for a hand-over and go
-// on after it; a host that cannot be told costs its own courtesy and no more.
+// on after it; when one is late, all are asked again; a host that cannot be told or
+// is always late costs its own courtesy and no more.
 func TestNoAPIServerWritesWhileEtcdHasNoLeader(t *testing.T) {
 	t.Parallel()
 	c, dirs := testCluster(t), baseDirs(t)
@@ -133,6 +134,7 @@ func TestNoAPIServerWritesWhileEtcdHasNoLeader(t *testing.T) {
 		w := newWorld(t, c)
 		w.Slow = true
 		running(t, w, c, dirs[0])
+		slow := 0 // so many lines reach cp-2 late
 		handOn := func(exposed int) {
 			t.Helper()
 			site := Connect(w.Begin(t.Context(), nil), c, "", w.Dial)
@@ -146,11 +148,22 @@ func TestNoAPIServerWritesWhileEtcdHasNoLeader(t *testing.T) {
 			if now := leaderOf(t, site); now == leader || w.Exposed-before != exposed {
 				t.Errorf("%s handed on to %s, with writes that may be lost %d times, want %d", leader, now, w.Exposed-before, exposed)
 			}
-			if held := w.Held(); len(held) > 0 {
+			if held := w.Held(); len(held) > 0 && slow == 0 {
 				t.Errorf("still held: %q", held)
 			}
 		}
 		handOn(0)
+		w.Talk(holdScript, func(h *sim.Host, args []string, in io.Reader, out io.Writer) error {
+			if h == w.Host("cp-2") {
+				in = behind{in, &slow}
+			}
+			return h.Hold(args[1], in, out)
+		})
+		slow = 1
+		handOn(0)
+		slow = 100
+		handOn(1)
+		time.Sleep(time.Minute) // cp-2 hears of it all
 		w.Talk(holdScript, func(h *sim.Host, args []string, in io.Reader, out io.Writer) error {
 			if h == w.Host("cp-2") {
 				return errors.New("it does not answer")
@@ -159,6 +172,21 @@ func TestNoAPIServerWritesWhileEtcdHasNoLeader(t *testing.T) {
 		})
 		handOn(1)
 	})
+}
+
+// behind reads so many times later than a hand-over waits.
+type behind struct {
+	io.Reader
+	times *int
+}
+
+func (l behind) Read(p []byte) (int, error) {
+	n, err := l.Reader.Read(p)
+	if *l.times > 0 && err == nil {
+		*l.times--
+		time.Sleep(holdBudget + holdMost)
+	}
+	return n, err
 }
 
 func leaderOf(t *testing.T, s *Site) string {

@@ -17,30 +17,39 @@ import (
 const (
 	// readyBudget is how long the hosts may take to find what is to be held.
 	readyBudget = 2 * time.Second
-	// holdBudget is how long all may take to say that they hold.
+	// holdBudget is how long all may take to say that they hold, or go on.
 	holdBudget = 150 * time.Millisecond
 	// holdMost is after how long an API server that is held goes on by itself:
 	// before a balancer's second check of it could fail.
 	holdMost = 500 * time.Millisecond
+	// holdTries is how often it is tried to have all hold at once.
+	holdTries = 4
+	// inFlight is how long what an API server wrote right before it was held may
+	// take to etcd's leader.
+	inFlight = 20 * time.Millisecond
 )
 
-// holdScript stops the API server of the address $1 where it stands from the
-// first line that it reads to the second, or to the end of its input, or for $2
-// seconds, whatever becomes of us: who sees to that is there before. It says
-// "ready" and "held".
+// holdScript stops the API server of the address $1 where it stands at each odd
+// line that it reads, until the next, or the end of its input, or for $2 seconds,
+// whatever becomes of us: who sees to that is there before, and counts from the
+// line that it is sent. It says "ready", and each line when it has done as it says.
 const holdScript = `set -u
 ` + kube.ProcessFunction + `api=$(processes kube-apiserver "--advertise-address=$1")
 [ -n "$api" ] || exit 0
-echo ready
-read -r word || exit 0
 most=$2
 set -- $api
-setsid sh -c 'sleep "$1"; shift; kill -s CONT "$@"' sh "$most" "$@" </dev/null >/dev/null 2>&1 &
-kill -s STOP "$@"
-echo held
-read -r word
-kill -s CONT "$@"
-exit 0
+exec 3>&1
+{
+	echo ready >&3
+	while read -r word; do
+		echo "$word"
+		kill -s STOP "$@"
+		echo "$word" >&3
+		read -r word
+		kill -s CONT "$@"
+		echo "$word" >&3
+	done
+} | setsid -f sh -c 'most=$1; shift; while read -r word; do sleep "$most"; kill -s CONT "$@"; done' sh "$most" "$@" >/dev/null 2>&1 3>&-
 `
 
 // handOn moves etcd's leadership to another member, if the master's own leads.
@@ -65,7 +74,7 @@ func (s *Site) moveLeader(ctx context.Context, to etcd.MemberID) error {
 	defer cancel()
 	all := s.holders(ctx)
 	defer all.release()
-	return s.members.MoveLeader(ctx, to, func() func() { all.hold(); return all.release })
+	return s.members.MoveLeader(ctx, to, func() func() { return all.hold(ctx) })
 }
 
 // holders are the scripts that hold API servers, by host.
@@ -73,7 +82,7 @@ type holders []*holder
 
 // holder is one of them, ready to hold.
 type holder struct {
-	in    *io.PipeWriter
+	lines chan string // to its script
 	said  chan string
 	ended chan struct{}
 }
@@ -87,7 +96,13 @@ func (s *Site) holders(ctx context.Context) holders {
 			continue
 		}
 		reads, in := io.Pipe()
-		one := &holder{in: in, said: make(chan string, 2), ended: make(chan struct{})}
+		one := &holder{lines: make(chan string, 2*holdTries), said: make(chan string, 2*holdTries+1), ended: make(chan struct{})}
+		go func() {
+			defer in.Close()
+			for line := range one.lines {
+				_, _ = io.WriteString(in, line+"\n")
+			}
+		}()
 		go func() {
 			defer close(one.ended)
 			_, _ = h.Run(ctx, host.Command{
@@ -102,36 +117,56 @@ func (s *Site) holders(ctx context.Context) holders {
 	return all
 }
 
-// hold has all stop their API server, and waits until they have.
-func (all holders) hold() {
-	for _, h := range all {
-		go func() { _, _ = io.WriteString(h.in, "hold\n") }()
+// hold has all stop their API server, and waits until they have. One that is late
+// would be caught writing, so that all go on and are asked once more; when one is
+// late each time, the rest hold without it. What it returns has all go on.
+func (all holders) hold(ctx context.Context) (goOn func()) {
+	for try := 1; ; try++ {
+		turn := strconv.Itoa(try)
+		goOn = func() { all.tell("go on " + turn) }
+		if all.tell("hold "+turn) || try == holdTries {
+			break
+		}
+		goOn()
+		if !pause(ctx, holdMost) { // by then who sees to it that they go on has done so
+			return func() {}
+		}
 	}
-	all.hear("held", holdBudget)
+	pause(ctx, inFlight)
+	return goOn
 }
 
-// hear waits until all who go on have said a word, for so long at most.
-func (all holders) hear(word string, most time.Duration) {
+// tell sends all a line, at once, and waits until they have done as it says.
+func (all holders) tell(line string) bool {
+	for _, h := range all {
+		h.lines <- line
+	}
+	return all.hear(line, holdBudget)
+}
+
+// hear waits until all who are there still have said a line, for so long at most,
+// and says whether they have.
+func (all holders) hear(line string, most time.Duration) bool {
 	over := time.After(most)
 	for _, h := range all {
 		for heard := false; !heard; {
 			select {
 			case said := <-h.said:
-				heard = said == word
+				heard = said == line
 			case <-h.ended:
 				heard = true
 			case <-over:
-				return
+				return false
 			}
 		}
 	}
+	return true
 }
 
-// release has all go on, at once, and waits until their scripts have ended: whom
-// it does not reach goes on by itself. It may be called again.
+// release ends the scripts; an API server that is held then goes on.
 func (all holders) release() {
 	for _, h := range all {
-		h.in.Close()
+		close(h.lines)
 	}
 	over := time.After(holdMost)
 	for _, h := range all {

@@ -34,13 +34,15 @@ func (m *Members) MoveLeader(ctx context.Context, to MemberID, hold func() (rele
 			if next == 0 {
 				return fmt.Errorf("move leader: no other voter answers")
 			}
+			if hold == nil {
+				hold = func() func() { return func() {} }
+			}
+			release := hold()
 			last = m.act(ctx, func(ctx context.Context) error {
-				if hold != nil {
-					defer hold()()
-				}
 				_, err := lead.conn.maint.MoveLeader(ctx, uint64(next))
 				return err
 			})
+			release()
 			if last == nil {
 				continue // see it
 			}

@@ -8,21 +8,24 @@ import (
 	"time"
 )
 
-// Hold stops the host's API server from the first line that it reads to the end
-// of its input, for so many seconds at most, and says "ready" and "held".
+// Hold stops the host's API server at each odd line that it reads, until the next
+// or the end of its input, for so many seconds at most. It says "ready", and each
+// line when it has done as it says.
 func (h *Host) Hold(seconds string, in io.Reader, out io.Writer) error {
 	most, err := strconv.ParseFloat(seconds, 64)
 	if err != nil || !h.is(h.apiUp) {
 		return err
 	}
-	words := bufio.NewScanner(in)
 	fmt.Fprintln(out, "ready")
-	if !words.Scan() {
-		return nil
+	stop := true
+	for lines := bufio.NewScanner(in); lines.Scan(); stop = !stop {
+		var at time.Time
+		if stop {
+			at = time.Now().Add(time.Duration(most * float64(time.Second)))
+		}
+		h.until(at)
+		fmt.Fprintln(out, lines.Text())
 	}
-	h.until(time.Now().Add(time.Duration(most * float64(time.Second))))
-	fmt.Fprintln(out, "held")
-	words.Scan()
 	h.until(time.Time{})
 	return nil
 }
