@@ -29,10 +29,11 @@ const (
 	inFlight = 20 * time.Millisecond
 )
 
-// holdScript stops the API server of the address $1 where it stands at each odd
-// line that it reads, until the next, or the end of its input, or for $2 seconds,
-// whatever becomes of us: who sees to that is there before, and counts from the
-// line that it is sent. It says "ready", and each line when it has done as it says.
+// holdScript stops the API server of the address $1 where it stands when it reads
+// "hold ...", and lets it go on when it reads another line, at the end of its
+// input, or after $2 seconds, whatever becomes of us and of it: who sees to that
+// is there before, and hears each line first. It says "ready", and each line when
+// it has done so.
 const holdScript = `set -u
 ` + kube.ProcessFunction + `api=$(processes kube-apiserver "--advertise-address=$1")
 [ -n "$api" ] || exit 0
@@ -40,16 +41,22 @@ most=$2
 set -- $api
 exec 3>&1
 {
-	echo ready >&3
 	while read -r word; do
 		echo "$word"
-		kill -s STOP "$@"
-		echo "$word" >&3
-		read -r word
-		kill -s CONT "$@"
+		case $word in
+		hold*) kill -s STOP "$@" ;;
+		*) kill -s CONT "$@" ;;
+		esac
 		echo "$word" >&3
 	done
-} | setsid -f sh -c 'most=$1; shift; while read -r word; do sleep "$most"; kill -s CONT "$@"; done' sh "$most" "$@" >/dev/null 2>&1 3>&-
+	kill -s CONT "$@"
+} | setsid -f bash -c '
+most=$1; shift
+echo ready >&3
+exec 3>&-
+while read -r word; do
+	case $word in hold*) read -r -t "$most" word || kill -s CONT "$@" ;; esac
+done' bash "$most" "$@" >/dev/null 2>&1
 `
 
 // handOn moves etcd's leadership to another member, if the master's own leads.
@@ -128,7 +135,7 @@ func (all holders) hold(ctx context.Context) (goOn func()) {
 			break
 		}
 		goOn()
-		if !pause(ctx, holdMost) { // by then who sees to it that they go on has done so
+		if !pause(ctx, holdMost) { // what they held is answered meanwhile
 			return func() {}
 		}
 	}

@@ -5,25 +5,25 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 	"time"
 )
 
-// Hold stops the host's API server at each odd line that it reads, until the next
-// or the end of its input, for so many seconds at most. It says "ready", and each
-// line when it has done as it says.
+// Hold stops the host's API server when it reads "hold ...", for so many seconds at
+// most, and lets it go on when it reads another line and at the end. It says
+// "ready", and each line when it has done so.
 func (h *Host) Hold(seconds string, in io.Reader, out io.Writer) error {
 	most, err := strconv.ParseFloat(seconds, 64)
 	if err != nil || !h.is(h.apiUp) {
 		return err
 	}
 	fmt.Fprintln(out, "ready")
-	stop := true
-	for lines := bufio.NewScanner(in); lines.Scan(); stop = !stop {
-		var at time.Time
-		if stop {
-			at = time.Now().Add(time.Duration(most * float64(time.Second)))
+	for lines := bufio.NewScanner(in); lines.Scan(); {
+		var until time.Time
+		if strings.HasPrefix(lines.Text(), "hold") {
+			until = time.Now().Add(time.Duration(most * float64(time.Second)))
 		}
-		h.until(at)
+		h.until(until)
 		fmt.Fprintln(out, lines.Text())
 	}
 	h.until(time.Time{})
