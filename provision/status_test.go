@@ -132,7 +132,7 @@ func TestStatusConcludes(t *testing.T) {
 		{"a problem does not make NO QUORUM better", func(st *Status) { st.Quorum.State, st.Hosts[2].Scheduler = etcd.NoQuorum, "refused" }, etcd.NoQuorum, "cp-3: scheduler: refused", "", 0},
 		{"an alarm shows its remedy", func(st *Status) {
 			st.Quorum.State, st.Quorum.Alarms = etcd.Degraded, []etcd.Alarm{{Member: 0xabc, Kind: "NOSPACE"}}
-		}, etcd.Degraded, "etcd: NOSPACE alarm of member abc: compact, defragment each member, then etcdctl alarm disarm", "", 0},
+		}, etcd.Degraded, "etcd: NOSPACE alarm of member abc: run ha-install etcd alarms disarm, which makes room first", "", 0},
 		{"a ghost is a problem", func(st *Status) {
 			st.Quorum.State, st.Quorum.Members = etcd.Degraded, []etcd.Member{{ID: 0xabc, Name: "old", Ghost: true, Role: etcd.Voter}}
 		}, etcd.Degraded, "etcd member abc (old) is on no host of the inventory", "", 0},

@@ -196,12 +196,6 @@ func (m *Members) AwaitName(ctx context.Context, id MemberID) error {
 	}
 }
 
-func bounded(ctx context.Context, f func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, CallTimeout)
-	defer cancel()
-	return f(ctx)
-}
-
 // definiteRefusal tells answers that another try cannot change.
 func definiteRefusal(err error) bool {
 	var forbidden *notAllowedError

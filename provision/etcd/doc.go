@@ -30,10 +30,13 @@ const (
 	// answer before it is more than late.
 	hungIsLost = 10 * time.Second
 
+	// QuotaWarn and QuotaRefuse are of a database over its quota: from the one on
+	// it warns, from the other on changes are refused.
+	QuotaWarn   = 0.80
+	QuotaRefuse = 0.95
+
 	slowRead       = 100 * time.Millisecond // a linearizable read above this warns
-	quotaWarn      = 0.80                   // database size over its quota
-	quotaRefuse    = 0.95
-	hashTimeout    = 60 * time.Second // HashKV reads the whole database
-	observeBudget  = 6 * time.Second  // a whole observation, whatever hangs
+	hashTimeout    = 60 * time.Second       // HashKV reads the whole database
+	observeBudget  = 6 * time.Second        // a whole observation, whatever hangs
 	sampleLifetime = 30 * time.Second
 )

@@ -21,6 +21,7 @@ type Want struct {
 	Learners   int    // exactly; AnyLearners
 	AllHealthy bool   // every voter
 	Hash       bool   // equal HashKV too
+	NoSpace    bool   // NOSPACE alarms are no obstacle, and no write is tried
 	// Op is projected on each look; a gate passes only when it is allowed.
 	Op *Operation
 	// Watch is told of each look and what is still missing ("" at the end).
@@ -39,7 +40,7 @@ func (m *Members) Gate(ctx context.Context, w Want, budget time.Duration) (Verdi
 	var last Verdict
 	var miss *missing
 	for {
-		v := m.Look(ctx, Options{Hash: w.Hash})
+		v := m.Look(ctx, Options{Hash: w.Hash, NoSpace: w.NoSpace})
 		if !cutShort(ctx) || miss == nil {
 			last, miss = v, w.missing(v)
 		}

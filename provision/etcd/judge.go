@@ -54,7 +54,7 @@ func (a *assessment) judgeData(m Member, id MemberID) (MemberState, string) {
 		if al.Member != id {
 			continue
 		}
-		if al.Kind == "CORRUPT" {
+		if al.Kind == KindCorrupt {
 			a.split = append(a.split, fmt.Sprintf("%s (%s) has diverged: CORRUPT alarm", m.Name, id))
 			return MemberDiverged, "CORRUPT alarm: its data differ from the other members'"
 		}

@@ -194,12 +194,19 @@ func (m *Members) downSince(peerURL string, answered bool) time.Time {
 
 // act makes one change within CallTimeout, if it is allowed.
 func (m *Members) act(ctx context.Context, f func(context.Context) error) error {
+	return m.actWithin(ctx, CallTimeout, f)
+}
+
+// actWithin is act for what takes its time.
+func (m *Members) actWithin(ctx context.Context, budget time.Duration, f func(context.Context) error) error {
 	if m.before != nil {
 		if err := m.before(ctx); err != nil {
 			return &notAllowedError{err}
 		}
 	}
-	return bounded(ctx, f)
+	ctx, cancel := context.WithTimeout(ctx, budget)
+	defer cancel()
+	return f(ctx)
 }
 
 // notAllowedError is the answer of before: another try does not change it.

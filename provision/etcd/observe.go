@@ -3,6 +3,7 @@ package etcd
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -21,11 +22,23 @@ type Options struct {
 	Hash     bool // compare HashKV too
 	Disk     bool // read the members' fsync latency too
 	Inputs   bool // keep the facts beside each row of the verdict
+	// NoSpace judges as if no NOSPACE alarm were raised, and tries no write: for
+	// what has to be done before one can be taken back.
+	NoSpace bool
 }
 
 // Look observes and judges once, and remembers the sample.
 func (m *Members) Look(ctx context.Context, o Options) Verdict {
-	v := Assess(m.Observe(ctx, o))
+	o.ReadOnly = o.ReadOnly || o.NoSpace
+	obs := m.Observe(ctx, o)
+	raised := len(obs.Alarms)
+	if o.NoSpace {
+		obs.Alarms = slices.DeleteFunc(obs.Alarms, func(a Alarm) bool { return a.Kind == KindNoSpace })
+	}
+	v := Assess(obs)
+	if n := raised - len(obs.Alarms); n > 0 {
+		v.Warnings = append(v.Warnings, fmt.Sprintf("no write is accepted: %d NOSPACE alarms are raised, and are left out of account here", n))
+	}
 	if ctx.Err() == nil {
 		m.remember(v.Sample())
 	}

@@ -18,6 +18,7 @@ const (
 	OpRemoveDead    OpKind = "remove a dead member"
 	OpRemoveLive    OpKind = "remove a live member"
 	OpRestart       OpKind = "restart"
+	OpDefragment    OpKind = "defragment" // the member answers nobody meanwhile
 	OpSnapshot      OpKind = "snapshot"
 )
 
@@ -48,7 +49,7 @@ func (o Operation) String() string {
 	if who == "" {
 		return string(o.Kind)
 	}
-	if o.Kind == OpRestart || o.Kind == OpPromote {
+	if o.Kind == OpRestart || o.Kind == OpPromote || o.Kind == OpDefragment {
 		return string(o.Kind) + " " + who
 	}
 	return string(o.Kind) + " (" + who + ")"
@@ -194,7 +195,7 @@ func after(n Numbers, op Operation, m Member) Numbers {
 		if m.Unnamed {
 			unnamed--
 		}
-	case OpRestart:
+	case OpRestart, OpDefragment:
 		if m.Role == Voter && m.Healthy {
 			healthy--
 		}
@@ -222,6 +223,8 @@ func allowedReason(v Verdict, op Operation, m Member) string {
 			return fmt.Sprintf("restarting a member that is %s; its vote is already lost", m.State)
 		}
 		return "restarting one member; the others hold quorum meanwhile"
+	case OpDefragment:
+		return "defragmenting one member; the others hold quorum while it answers nobody"
 	case OpSnapshot:
 		if v.State == Degraded {
 			return "snapshot; to be labelled DEGRADED"

@@ -12,6 +12,7 @@ func TestProject(t *testing.T) {
 	removeDead := Operation{Kind: OpRemoveDead, ID: 3, Fenced: true}
 	removeLive := Operation{Kind: OpRemoveLive, ID: 3}
 	restart := Operation{Kind: OpRestart, ID: 3, Host: "cp-3"}
+	defragment := Operation{Kind: OpDefragment, ID: 3, Host: "cp-3"}
 	snapshot := Operation{Kind: OpSnapshot}
 	force := func(o Operation) Operation { o.Force = true; return o }
 	ghost := extra(Listed{ID: 9, Name: "old", PeerURLs: []string{peerURL(9)}}, false)
@@ -75,6 +76,14 @@ func TestProject(t *testing.T) {
 		{"1 of 1: force accepts the outage", 1, nil, Operation{Kind: OpRestart, ID: 1, Force: true}, true, "", "", false},
 		{"beside a learner nothing is restarted", 4, []fault{learnerAt(4, 61042)}, restart, false, "", "cp-4 is a learner", true},
 		{"at 96 % of the quota nothing is restarted", 3, []fault{full}, restart, false, "", "fills 96 %", true},
+
+		{"3 of 3: defragmenting one is allowed, can lose 0 meanwhile", 3, nil, defragment, true, "voters 3  quorum 2  healthy 2  can lose 0", "answers nobody", false},
+		{"2 of 3: defragmenting a healthy one is refused", 3, []fault{dead(2)}, defragment, false, "voters 3  quorum 2  healthy 1  can lose 0", "", false},
+		{"4 of 5: defragmenting a healthy one is one too many at a time", 5, []fault{dead(5)}, defragment, false, "", "one member at a time", false},
+		{"1 of 1: force does not defragment the only one", 1, nil, force(Operation{Kind: OpDefragment, ID: 1}), false, "", "0 of 1 voters would be healthy", true},
+		{"beside a learner nothing is defragmented", 4, []fault{learnerAt(4, 61042)}, defragment, false, "", "cp-4 is a learner", true},
+		{"at 96 % of the quota defragmenting is the remedy", 3, []fault{full}, defragment, true, "", "", false},
+		{"a NOSPACE alarm needs more than defragmenting its bearer", 3, []fault{alarm(3, "NOSPACE")}, defragment, false, "", "NOSPACE alarm of cp-3", true},
 
 		{"3 of 3: a snapshot is allowed", 3, nil, snapshot, true, "voters 3  quorum 2  healthy 3  can lose 1", "snapshot", false},
 		{"2 of 3: a snapshot is allowed and labelled", 3, []fault{dead(3)}, snapshot, true, "", "labelled DEGRADED", false},
@@ -149,7 +158,7 @@ func TestProjectAgainstBruteForce(t *testing.T) {
 			}
 			for i := range n {
 				bit := uint(1) << i
-				for _, kind := range []OpKind{OpRemoveDead, OpRemoveLive, OpRestart} {
+				for _, kind := range []OpKind{OpRemoveDead, OpRemoveLive, OpRestart, OpDefragment} {
 					for _, force := range []bool{false, true} {
 						tried++
 						op := Operation{Kind: kind, ID: MemberID(i + 1), Fenced: true, Force: force}
@@ -159,7 +168,7 @@ func TestProjectAgainstBruteForce(t *testing.T) {
 						}
 						allowed++
 						voters, left := all&^bit, healthy&^bit // while and after
-						if kind == OpRestart {
+						if kind == OpRestart || kind == OpDefragment {
 							voters = all
 						}
 						outage := n == 1 && force && kind == OpRestart

@@ -7,7 +7,7 @@ import (
 
 const (
 	seeStatus = "ha-install status"
-	disarm    = "etcdctl compact, etcdctl defrag on each member, then etcdctl alarm disarm"
+	disarm    = "ha-install etcd alarms disarm INVENTORY, which compacts, defragments each member and takes the alarm back"
 )
 
 // byState refuses everything where quorum is not proven.
@@ -68,6 +68,8 @@ func memberRefusals(v Verdict, op Operation, m Member, after Numbers) []refusal 
 		rs = append(rs, full(v)...)
 	case OpRestart:
 		rs = append(append(rs, restartRefusals(v, m)...), full(v)...)
+	case OpDefragment: // which mends what is full, but takes no alarm back
+		rs = append(alarmed(v), restartRefusals(v, m)...)
 	}
 	if !after.Holds() {
 		// A cluster of one or two cannot restart a member and keep quorum; who
@@ -162,6 +164,17 @@ func strangers(v Verdict, except MemberID) []refusal {
 
 // full refuses mutations of a cluster that accepts, or soon accepts, no write.
 func full(v Verdict) []refusal {
+	rs := alarmed(v)
+	for _, m := range v.Members {
+		if m.Role != NoRole && m.Fullness() >= QuotaRefuse {
+			rs = append(rs, refusal{reason: fmt.Sprintf("the database of %s fills %.0f %% of its quota", m.Name, m.Fullness()*100), run: "ha-install etcd defragment INVENTORY; where that frees too little, delete what is not needed first", caution: true})
+		}
+	}
+	return rs
+}
+
+// alarmed refuses while an alarm is raised.
+func alarmed(v Verdict) []refusal {
 	var rs []refusal
 	for _, a := range v.Alarms {
 		name := a.Member.String()
@@ -169,11 +182,6 @@ func full(v Verdict) []refusal {
 			name = fmt.Sprintf("%s (%s)", m.Name, a.Member)
 		}
 		rs = append(rs, refusal{reason: fmt.Sprintf("%s alarm of %s", a.Kind, name), run: disarm, caution: true})
-	}
-	for _, m := range v.Members {
-		if m.Role != NoRole && fullness(m) >= quotaRefuse {
-			rs = append(rs, refusal{reason: fmt.Sprintf("the database of %s fills %.0f %% of its quota", m.Name, fullness(m)*100), run: "etcdctl compact, then etcdctl defrag on each member", caution: true})
-		}
 	}
 	return rs
 }

@@ -276,9 +276,9 @@ func (a *assessment) warn() {
 // AlarmRemedy is what to do about an alarm, to be put behind its name.
 func AlarmRemedy(kind string) string {
 	switch kind {
-	case "NOSPACE":
-		return ": compact, defragment each member, then etcdctl alarm disarm"
-	case "CORRUPT":
+	case KindNoSpace:
+		return ": run ha-install etcd alarms disarm, which makes room first"
+	case KindCorrupt:
 		return ": stop its etcd, and replace it"
 	}
 	return ""

@@ -34,10 +34,10 @@ func crossings(m Member) []Crossing {
 			Text: fmt.Sprintf("%s: the disk is slow: 99 %% of etcd's fsyncs take up to %s (warns above %s)", m.Name, shortDuration(m.FsyncP99), slowFsync),
 		})
 	}
-	if full := fullness(m); full >= quotaWarn {
+	if full := m.Fullness(); full >= QuotaWarn {
 		cs = append(cs, Crossing{
-			Subject: m.Name, What: "database over quota", Value: units.Ratio(full), Unit: "ratio", Warn: quotaWarn, Refuse: quotaRefuse, Refuses: full >= quotaRefuse,
-			Text: fmt.Sprintf("%s: the database fills %.0f %% of its quota (warns at %.0f %%, mutations are refused at %.0f %%): compact and defragment it", m.Name, full*100, quotaWarn*100, quotaRefuse*100),
+			Subject: m.Name, What: "database over quota", Value: units.Ratio(full), Unit: "ratio", Warn: QuotaWarn, Refuse: QuotaRefuse, Refuses: full >= QuotaRefuse,
+			Text: fmt.Sprintf("%s: the database fills %.0f %% of its quota (warns at %.0f %%, mutations are refused at %.0f %%): compact and defragment it", m.Name, full*100, QuotaWarn*100, QuotaRefuse*100),
 		})
 	}
 	return cs
@@ -50,10 +50,15 @@ func writeCrossing(w *Write) Crossing {
 	}
 }
 
-// fullness is the database size over its quota; 0 where the quota is not told.
-func fullness(m Member) float64 {
-	if m.DBQuota <= 0 {
+// Fullness is the member's database over its quota; 0 where the quota is not told.
+func (m Member) Fullness() float64 { return fullness(m.DBSize, m.DBQuota) }
+
+// Fullness is the database over its quota; 0 where the quota is not told.
+func (s Status) Fullness() float64 { return fullness(s.DBSize, s.DBQuota) }
+
+func fullness(size, quota int64) float64 {
+	if quota <= 0 {
 		return 0
 	}
-	return float64(m.DBSize) / float64(m.DBQuota)
+	return float64(size) / float64(quota)
 }

@@ -135,10 +135,16 @@ type View struct {
 	DownSince time.Time `json:"downSince,omitzero"`
 }
 
+// The kinds of alarms.
+const (
+	KindNoSpace = "NOSPACE" // the database has reached its quota
+	KindCorrupt = "CORRUPT" // the member's data differ from the others'
+)
+
 // Alarm is one entry of AlarmList.
 type Alarm struct {
 	Member MemberID `json:"member"`
-	Kind   string   `json:"kind"` // NOSPACE, CORRUPT
+	Kind   string   `json:"kind"` // KindNoSpace, KindCorrupt
 }
 
 // Write is the result of the leased write.

@@ -219,7 +219,7 @@ func statusAlarm(t *testing.T, path string) {
 	t.Cleanup(func() { alarm(pb.AlarmRequest_DEACTIVATE) })
 	s, r := statusOf(t, path)
 	wantVerdict(t, s, r, 10, "DEGRADED", 2, "cp-2")
-	if all := strings.Join(s.Problems, "\n"); !strings.Contains(all, "NOSPACE alarm of member "+id) || !strings.Contains(all, "etcdctl alarm disarm") {
+	if all := strings.Join(s.Problems, "\n"); !strings.Contains(all, "NOSPACE alarm of member "+id) || !strings.Contains(all, "ha-install etcd alarms disarm") {
 		t.Errorf("the member or the remedy is not named:\n%s", all)
 	}
 	for _, op := range s.Operations {

@@ -10,6 +10,8 @@ import (
 	"go.etcd.io/bbolt"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+
+	"github.com/ha-install/ha-install/provision/etcd"
 )
 
 // client is a plain client of all members.
@@ -92,24 +94,40 @@ func (c *Cluster) tamper(t testing.TB, m *Member, from, to string) {
 
 // makeRoom does what the remedy for a NOSPACE alarm says: compact, defragment
 // each member, disarm.
-func (c *Cluster) makeRoom(t testing.TB) {
+func (c *Cluster) makeRoom(t testing.TB, m *etcd.Members) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	cl := c.client(t)
-	last, err := cl.Get(ctx, "/registry/fill")
+	last, err := c.client(t).Get(ctx, "/registry/fill")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := cl.Compact(ctx, last.Header.Revision, clientv3.WithCompactPhysical()); err != nil {
-		t.Fatal(err)
-	}
-	for _, m := range c.Members {
-		if _, err := cl.Defragment(ctx, m.ClientURL); err != nil {
+	revision := last.Header.Revision
+	for range 2 { // the second time as after a run that was killed
+		if err := m.Compact(ctx, revision); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := cl.AlarmDisarm(ctx, &clientv3.AlarmMember{}); err != nil {
-		t.Fatal(err)
+	if err := m.Compact(ctx, revision+1_000_000); err == nil {
+		t.Error("what is to come was compacted")
+	}
+	for _, one := range c.Members {
+		before, err := m.Ask(ctx, one.Name)
+		if err == nil {
+			err = m.Defragment(ctx, one.Name)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if after, err := m.Ask(ctx, one.Name); err != nil || after.DBSize*2 > before.DBSize {
+			t.Errorf("%s: the database had %d bytes, it has %d: %v", one.Name, before.DBSize, after.DBSize, err)
+		}
+	}
+	for _, alarm := range m.Look(ctx, etcd.Options{ReadOnly: true}).Alarms {
+		for range 2 {
+			if err := m.Disarm(ctx, alarm); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 }

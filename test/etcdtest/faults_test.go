@@ -194,14 +194,25 @@ func TestFault24NoSpaceAlarm(t *testing.T) {
 		{Kind: etcd.OpRemoveLive, PeerURL: c.Member("cp-3").PeerURL},
 	} {
 		err := etcd.Project(v, op).Err(v)
-		if err == nil || !strings.Contains(err.Error(), "alarm") || !strings.Contains(err.Error(), "etcdctl alarm disarm") {
+		if err == nil || !strings.Contains(err.Error(), "alarm") || !strings.Contains(err.Error(), "ha-install etcd alarms disarm") {
 			t.Errorf("%s under an alarm: %v", op, err)
 		}
 	}
 	if all := strings.Join(append(v.Warnings, v.Reasons...), "\n"); !strings.Contains(all, bearer.Name) || !strings.Contains(all, "NOSPACE alarm of member "+one.String()) {
 		t.Errorf("%s (%s) is not named:\n%s", bearer.Name, one, all)
 	}
-	c.makeRoom(t)
+	if err := etcd.Project(v, etcd.Operation{Kind: etcd.OpDefragment, PeerURL: bearer.PeerURL}).Err(v); err == nil || !strings.Contains(err.Error(), "ha-install etcd alarms disarm") {
+		t.Errorf("to defragment its bearer alone: %v", err)
+	}
+	// What is done about it has gates that take everything into account but this.
+	despite := etcd.Want{AllHealthy: true, NoSpace: true, Op: &etcd.Operation{Kind: etcd.OpDefragment, PeerURL: bearer.PeerURL}}
+	if now, err := m.Gate(bg, despite, 10*time.Second); err != nil || !strings.Contains(strings.Join(now.Warnings, "\n"), "no write is accepted") {
+		t.Errorf("%v, warnings %q", err, now.Warnings)
+	}
+	if _, err := m.Gate(bg, etcd.Want{AllHealthy: true}, time.Second); err == nil {
+		t.Error("a gate that does not know of the alarm passes")
+	}
+	c.makeRoom(t, m)
 	if now := c.Ready(m); now.State != etcd.Pass || len(now.Alarms) != 0 {
 		t.Errorf("after the remedy that was shown: %s, alarms %v", now.State, now.Alarms)
 	}
