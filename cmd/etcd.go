@@ -18,10 +18,10 @@ import (
 
 func newEtcd() *cobra.Command {
 	c := &cobra.Command{Use: "etcd", Short: "Look at etcd's members, and take care of them"}
-	alarms := &cobra.Command{Use: "alarms", Short: "Look at etcd's alarms"}
-	alarms.AddCommand(newEtcdAlarmsList())
+	alarms := &cobra.Command{Use: "alarms", Short: "Look at etcd's alarms, and take them back with their cause"}
+	alarms.AddCommand(newEtcdAlarmsList(), newEtcdAlarmsDisarm())
 	group(alarms)
-	c.AddCommand(newEtcdMembers(), alarms, newEtcdMoveLeader())
+	c.AddCommand(newEtcdMembers(), newEtcdDefragment(), alarms, newEtcdMoveLeader())
 	group(c)
 	return c
 }
@@ -191,6 +191,72 @@ func (f *choreFlags) do(c *cobra.Command, args []string, chore provision.Chore, 
 	return f.agreed.carryOut(c, site, f.run, report, func(plan *provision.Plan, run *phase.Runner) error {
 		return chore.Run(c.Context(), site, plan, run)
 	})
+}
+
+func newEtcdDefragment() *cobra.Command {
+	var f choreFlags
+	var all bool
+	c := inventoryArg(&cobra.Command{
+		Use:   "defragment INVENTORY",
+		Short: "Give the room that is free in etcd's databases back, one member at a time",
+		Long: `defragment has each member write its database anew, without the room that deleted
+and compacted records have left in it. A member answers nobody meanwhile, and so
+does the API server beside it: who is connected to it waits. So one has its turn
+after the other, what leads etcd last, and leadership is handed on before; the
+others have to hold quorum and to be whole, no balancer sends the master new
+clients, and the next one has its turn when all of that is as it was.
+
+A member is left as it is where less than a fifth of its database, or less than
+8 MiB, would be given back; --all takes every one.
+
+Any failure stops where it is met. The same command goes on from there.
+
+` + interruptHelp + "\n\n" + eventHelp,
+		Example: `  ha-install etcd defragment --plan inventory.yaml
+  ha-install etcd defragment inventory.yaml
+  ha-install etcd defragment --all --yes inventory.yaml`,
+	})
+	f.add(c)
+	c.Flags().BoolVar(&all, "all", false, "every member, however little would be given back")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		return f.do(c, args, provision.Defragment(all), "nothing to defragment: no database would become much smaller (--all does it anyway)")
+	}
+	return c
+}
+
+func newEtcdAlarmsDisarm() *cobra.Command {
+	var f choreFlags
+	c := inventoryArg(&cobra.Command{
+		Use:   "disarm INVENTORY",
+		Short: "Make room in etcd's databases, and take NOSPACE alarms back",
+		Long: `disarm takes back the NOSPACE alarms that etcd's members raise when their database
+reaches its quota; until then the cluster takes no write but deletions. In this
+order, each step under its gate:
+
+  1. old revisions are compacted, which frees room inside the databases;
+  2. each member is defragmented, one at a time and the leader last, as by
+     "ha-install etcd defragment", which makes the databases smaller;
+  3. the alarms are taken back, when every database is below 95 % of its quota;
+  4. all members have to vote, to take a write and to hold the same data.
+
+Where a database is still as full after 2, nothing is taken back: the next write
+would raise the alarm again. What fills it has to be deleted first, which works
+meanwhile, or its quota raised.
+
+A CORRUPT alarm is refused: that member's data differ from the others'.
+
+Any failure stops where it is met. The same command goes on from there, and does
+nothing when no alarm is raised.
+
+` + interruptHelp + "\n\n" + eventHelp,
+		Example: `  ha-install etcd alarms disarm --plan inventory.yaml
+  ha-install etcd alarms disarm inventory.yaml`,
+	})
+	f.add(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		return f.do(c, args, provision.DisarmAlarms(), "no alarm is raised")
+	}
+	return c
 }
 
 func newEtcdMoveLeader() *cobra.Command {

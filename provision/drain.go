@@ -106,10 +106,10 @@ func (a *apply) readmit(ih inventory.Host) phase.Phase {
 	p := a.readmitting([]inventory.Host{ih})
 	p.Host = ih.Name
 	p.Gate, p.GateTimeout = []phase.Check{a.served(ih)}, restartGate
-	p.After = []string{"init", "balancer", "join", "readmit", "harden-etcd", "upgrade", "renew"} // a balancer that is to come keeps nobody out
+	p.After = []string{"init", "balancer", "join", "readmit", "harden-etcd", "upgrade", "renew", "defragment"} // a balancer that is to come keeps nobody out
 	p.Foresee = func(_ context.Context, pending []string) (phase.State, []phase.Change, error) {
 		leaves := slices.ContainsFunc(pending, func(id string) bool {
-			return id == ih.Name+": harden-etcd" || id == ih.Name+": upgrade" || id == ih.Name+": renew"
+			return id == ih.Name+": harden-etcd" || id == ih.Name+": upgrade" || id == ih.Name+": renew" || id == ih.Name+": defragment"
 		})
 		if a.established && leaves && len(a.Cluster.Balancers()) > 0 {
 			return phase.ToChange, []phase.Change{a.readmission(ih)}, nil

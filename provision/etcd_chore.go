@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/ha-install/ha-install/inventory"
 	"github.com/ha-install/ha-install/provision/etcd"
@@ -80,6 +81,20 @@ func (c Chore) begin(ctx context.Context, a *chore) ([]phase.Stage, error) {
 // look is etcd as it stands now.
 func (c *chore) look(ctx context.Context) etcd.Verdict {
 	return c.members.Look(ctx, etcd.Options{ReadOnly: true})
+}
+
+// leaderLast are the masters, the one that leads etcd at the end, so that
+// leadership moves once.
+func (c *chore) leaderLast(v etcd.Verdict) []inventory.Host {
+	masters := c.Cluster.ControlPlanes()
+	leads := func(h inventory.Host) int {
+		if m, _ := v.Find(0, peerURL(h)); m.Leader {
+			return 1
+		}
+		return 0
+	}
+	slices.SortStableFunc(masters, func(a, b inventory.Host) int { return cmp.Compare(leads(a), leads(b)) })
+	return masters
 }
 
 // MoveLeader hands etcd's leadership to the master of that name, or, for "", to the

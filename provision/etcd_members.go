@@ -95,6 +95,6 @@ func membersOf(v etcd.Verdict) EtcdMembers {
 
 // remedies are what to do about an alarm.
 var remedies = map[string]string{
-	"NOSPACE": "delete what is not needed, which works meanwhile; then etcdctl compact, etcdctl defrag on each member, and only then etcdctl alarm disarm",
-	"CORRUPT": "its data differ from the others': stop its etcd, and ha-install replace INVENTORY that host",
+	etcd.KindNoSpace: "delete what is not needed, then ha-install etcd alarms disarm INVENTORY",
+	etcd.KindCorrupt: "its data differ from the others': stop its etcd, and ha-install replace INVENTORY that host",
 }

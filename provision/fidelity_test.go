@@ -104,7 +104,7 @@ var byState = []string{
 var attempt = regexp.MustCompile(`-[0-9]+$`)
 
 // TestEveryFakeIsCompared goes through all calls that apply, scaling out, an upgrade,
-// a drill, a backup, a restore, removals, a replacement and reset make, and wants a claim, or the comparison of states, for each of them.
+// a drill, a care for etcd, a backup, a restore, removals, a replacement and reset make, and wants a claim, or the comparison of states, for each of them.
 func TestEveryFakeIsCompared(t *testing.T) {
 	t.Parallel()
 	three, dirs := dressed(t), baseDirs(t)
@@ -123,6 +123,11 @@ func TestEveryFakeIsCompared(t *testing.T) {
 		running(t, w, five, dirs[0])
 		note()
 		if _, err := drillAll(t.Context(), w, five, dirs[0], &phase.Runner{}, "etcd"); err != nil {
+			t.Fatal(err)
+		}
+		note()
+		full(w)
+		if _, _, err := choreAll(t.Context(), w, withoutCA(five), DisarmAlarms(), nil); err != nil {
 			t.Fatal(err)
 		}
 		note()

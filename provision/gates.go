@@ -100,7 +100,13 @@ func (s *Site) quorumWith(want etcd.Want, voters ...inventory.Host) phase.Check 
 // allowed proves quorum anew, projects the operation and shows both; a
 // refusal is an *etcd.QuorumError.
 func (s *Site) allowed(ctx context.Context, op etcd.Operation, budget time.Duration) (etcd.Verdict, error) {
-	v, err := s.members.Gate(ctx, etcd.Want{Op: &op, Watch: sayMissing(ctx)}, budget)
+	return s.allowedWith(ctx, op, etcd.Want{}, budget)
+}
+
+// allowedWith is allowed with more that is wanted.
+func (s *Site) allowedWith(ctx context.Context, op etcd.Operation, want etcd.Want, budget time.Duration) (etcd.Verdict, error) {
+	want.Op, want.Watch = &op, sayMissing(ctx)
+	v, err := s.members.Gate(ctx, want, budget)
 	if err != nil {
 		return v, err
 	}

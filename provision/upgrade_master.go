@@ -226,16 +226,24 @@ func (s *Site) comeBack(ctx context.Context, ih inventory.Host) error {
 // othersCarry wants every other master whole: its column, its vote, and a
 // stable leader among them.
 func (s *Site) othersCarry(ih inventory.Host) phase.Check {
-	return phase.Check{Name: "the masters beside " + ih.Name + " to carry the cluster", Run: func(ctx context.Context) error {
-		op := etcd.Operation{Kind: etcd.OpRestart, Host: ih.Name, PeerURL: peerURL(ih)}
-		if _, err := s.members.Gate(ctx, etcd.Want{Op: &op, Watch: sayMissing(ctx)}, etcd.PreGateBudget); err != nil {
+	op := etcd.Operation{Kind: etcd.OpRestart, Host: ih.Name, PeerURL: peerURL(ih)}
+	return s.othersCarryWhile(op, etcd.Want{}, s.columnRuns) // Ready comes 10 s after, with the startup probes
+}
+
+// othersCarryWhile wants quorum while an operation on one member is under way, and
+// what whole asks for of every other master.
+func (s *Site) othersCarryWhile(op etcd.Operation, want etcd.Want, whole func(inventory.Host) phase.Check) phase.Check {
+	return phase.Check{Name: "the masters beside " + op.Host + " to carry the cluster", Run: func(ctx context.Context) error {
+		want := want
+		want.Op, want.Watch = &op, sayMissing(ctx)
+		if _, err := s.members.Gate(ctx, want, etcd.PreGateBudget); err != nil {
 			return phase.Final(err)
 		}
 		for _, other := range s.Cluster.ControlPlanes() {
-			if other.Name == ih.Name {
+			if other.Name == op.Host {
 				continue
 			}
-			if err := s.columnRuns(other).Run(ctx); err != nil { // Ready comes 10 s after, with the startup probes
+			if err := whole(other).Run(ctx); err != nil {
 				return err
 			}
 		}

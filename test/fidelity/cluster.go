@@ -25,7 +25,9 @@ import (
 
 // Master are claims about a master of a finished cluster of three. What they
 // change in etcd and in the API, they take back.
-func Master() []Claim { return slices.Concat(nodes(), members(), objects(), moving(), fences()) }
+func Master() []Claim {
+	return slices.Concat(nodes(), members(), care(), objects(), moving(), fences())
+}
 
 func nodes() []Claim {
 	return []Claim{
@@ -69,6 +71,7 @@ func refused(err error) string {
 	for name, known := range map[string]error{
 		"peer URL exists": rpctypes.ErrPeerURLExist, "too many learners": rpctypes.ErrTooManyLearners, "not ready": rpctypes.ErrMemberLearnerNotReady,
 		"no learner": rpctypes.ErrMemberNotLearner, "not found": rpctypes.ErrMemberNotFound, "unhealthy": rpctypes.ErrUnhealthy, "not leader": rpctypes.ErrNotLeader,
+		"compacted": rpctypes.ErrCompacted, "future revision": rpctypes.ErrFutureRev,
 	} {
 		if err != nil && rpctypes.Error(err).Error() == known.Error() {
 			return name

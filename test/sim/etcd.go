@@ -33,6 +33,9 @@ type etcdState struct {
 	leases   int       // that were ever granted
 	token    string    // of the restore that made it; "" for none
 	bump     string    // by how much it was to raise revisions, which are not raised here
+
+	compacted int64 // up to this revision
+	space     space
 }
 
 // Leases counts the leases that etcd has ever granted: one for each write that
@@ -49,7 +52,7 @@ func (e etcdState) clone() etcdState {
 		now := *m
 		members[i] = &now
 	}
-	e.members = members
+	e.members, e.space = members, e.space.clone()
 	return e
 }
 
@@ -290,7 +293,8 @@ func (s *etcdServer) list() []*pb.Member {
 
 func (s *etcdServer) Status(ctx context.Context, _ *pb.StatusRequest) (r *pb.StatusResponse, err error) {
 	err = s.with(ctx, "status", false, false, func(head *pb.ResponseHeader, m *member) error {
-		r = &pb.StatusResponse{Header: head, Version: "3.6.8", DbSize: 1 << 20, DbSizeInUse: 1 << 19, DbSizeQuota: 8 << 30,
+		d := s.h.w.etcd.space.of(m.id)
+		r = &pb.StatusResponse{Header: head, Version: "3.6.8", DbSize: d.size, DbSizeInUse: d.inUse, DbSizeQuota: s.h.w.etcd.space.most(),
 			RaftTerm: head.RaftTerm, RaftIndex: 100, RaftAppliedIndex: 100, IsLearner: m.learner}
 		if l := s.h.leader(); l != nil {
 			r.Leader = l.id
@@ -393,23 +397,24 @@ func (s *etcdServer) MoveLeader(ctx context.Context, q *pb.MoveLeaderRequest) (r
 	return r, err
 }
 
-func (s *etcdServer) Alarm(ctx context.Context, _ *pb.AlarmRequest) (r *pb.AlarmResponse, err error) {
-	err = s.with(ctx, "alarms", false, true, func(head *pb.ResponseHeader, _ *member) error { r = &pb.AlarmResponse{Header: head}; return nil })
-	return r, err
-}
-
 func (s *etcdServer) Range(ctx context.Context, q *pb.RangeRequest) (r *pb.RangeResponse, err error) {
 	err = s.with(ctx, "read", false, !q.Serializable, func(head *pb.ResponseHeader, _ *member) error { r = &pb.RangeResponse{Header: head}; return nil })
 	return r, err
 }
 
 func (s *etcdServer) Put(ctx context.Context, _ *pb.PutRequest) (r *pb.PutResponse, err error) {
-	err = s.with(ctx, "probe", false, true, func(head *pb.ResponseHeader, _ *member) error { r = &pb.PutResponse{Header: head}; return nil })
+	err = s.with(ctx, "probe", false, true, func(head *pb.ResponseHeader, _ *member) error {
+		r = &pb.PutResponse{Header: head}
+		return s.noSpace()
+	})
 	return r, err
 }
 
 func (s *etcdServer) LeaseGrant(ctx context.Context, q *pb.LeaseGrantRequest) (r *pb.LeaseGrantResponse, err error) {
 	err = s.with(ctx, "lease", false, true, func(head *pb.ResponseHeader, _ *member) error {
+		if err := s.noSpace(); err != nil {
+			return err
+		}
 		s.h.w.etcd.leases++
 		r = &pb.LeaseGrantResponse{Header: head, ID: time.Now().UnixNano(), TTL: q.TTL}
 		return nil

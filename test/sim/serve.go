@@ -128,6 +128,9 @@ func (h *Host) answer(w http.ResponseWriter, r *http.Request) error {
 			w.Header().Set("Content-Type", "application/json")
 			return json.NewEncoder(w).Encode(map[string]string{"gitVersion": h.apiRuns})
 		}
+		if needsSpace(r) && len(h.w.etcd.space.full) > 0 {
+			return errors.New("etcdserver: mvcc: database space exceeded")
+		}
 		h.w.API.ServeHTTP(w, r)
 		return nil
 	}
