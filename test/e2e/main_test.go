@@ -98,6 +98,7 @@ func TestCluster(t *testing.T) {
 		{"certificates", expiring, true},
 		{"kubeconfig of a user", kubeconfigOfAUser, false},
 		{"etcd members", etcdMembers, false},
+		{"etcd NOSPACE", etcdNoSpace, true},
 		{"drill", drills, true},
 		{"drill with the power taken", drillWithPower, true},
 		{"drill killed", drillsKilled, true},
