@@ -33,7 +33,8 @@ func reset(t *testing.T) {
 	const alive = `for p in /proc/[0-9]*; do read -r name <$p/comm && case $name in
 		kubelet|etcd|kube-apiserver|kube-controller*|kube-scheduler|kube-proxy|flanneld|coredns|haproxy|keepalived) echo "$name";; esac; done 2>/dev/null
 		ip -oneline address show | grep -o -e ' 198.51.100.10/[0-9]*' -e cni0 -e flannel.1
-		ls -d /etc/kubernetes/manifests/*.yaml /etc/kubernetes/*.conf /var/lib/etcd/member /var/lib/ha-install/cluster.json /etc/cni/net.d/* 2>/dev/null
+		ls -d /etc/kubernetes/manifests/*.yaml /etc/kubernetes/*.conf /var/lib/etcd/member /var/lib/ha-install/cluster.json 2>/dev/null
+		ls /etc/cni/net.d/*.conf /etc/cni/net.d/*.conflist /etc/cni/net.d/*.json 2>/dev/null # what containerd takes for a network
 		mount | grep /var/lib/kubelet
 		exit 0`
 	for host, left := range onEach(t, allHosts, alive) {
@@ -41,9 +42,9 @@ func reset(t *testing.T) {
 			t.Errorf("%s: left after reset:\n%s", host, left)
 		}
 	}
-	for host, kept := range onEach(t, allMasters, `ls /etc/kubernetes.ha-install-*/pki/ca.key /var/lib/etcd.ha-install-*/member/snap/db`) {
-		if !strings.Contains(kept, "/pki/ca.key") || !strings.Contains(kept, "/member/snap/db") {
-			t.Errorf("%s: moved aside is %q, want the CA's key and etcd's data", host, kept)
+	for host, kept := range onEach(t, allMasters, `ls /etc/kubernetes.ha-install-*/pki/ca.key /var/lib/etcd.ha-install-*/member/snap/db /etc/cni/net.d/*.ha-install-*`) {
+		if !strings.Contains(kept, "/pki/ca.key") || !strings.Contains(kept, "/member/snap/db") || !strings.Contains(kept, "/10-flannel.conflist.ha-install-") {
+			t.Errorf("%s: moved aside is %q, want the CA's key, etcd's data and the network's configuration", host, kept)
 		}
 	}
 }
