@@ -133,16 +133,29 @@ func (a *apply) examineJoiner(ctx context.Context, ih inventory.Host) (joinFacts
 	if m, ok := verdict.Find(0, peerURL(ih)); ok && m.ID != 0 {
 		f.member = &m
 	}
-	client, err := a.anyAPI(ctx)
-	if err != nil {
-		return f, err
+	f.node, err = a.listedAsMaster(ctx, ih)
+	return f, err
+}
+
+// listedAsMaster asks whether the API lists the host as a master. An API server
+// whose etcd has lost its leader meanwhile does not answer: the next one is asked.
+func (a *apply) listedAsMaster(ctx context.Context, ih inventory.Host) (is bool, err error) {
+	ask := func(ctx context.Context) error {
+		client, err := a.anyAPI(ctx)
+		if err != nil {
+			return err
+		}
+		node, err := client.CoreV1().Nodes().Get(ctx, ih.Name, metav1.GetOptions{})
+		is = err == nil && kube.IsControlPlane(node)
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
+		return err
 	}
-	node, err := client.CoreV1().Nodes().Get(ctx, ih.Name, metav1.GetOptions{})
-	if err != nil && !apierrors.IsNotFound(err) {
-		return f, err
-	}
-	f.node = err == nil && kube.IsControlPlane(node)
-	return f, nil
+	ctx, cancel := context.WithTimeout(ctx, etcd.PreGateBudget)
+	defer cancel()
+	err = phase.Wait(ctx, phase.Check{Name: "the API to say what it knows of " + ih.Name, Run: ask})
+	return is, err
 }
 
 // joinAnew takes a broken join back and joins from the beginning.
