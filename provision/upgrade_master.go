@@ -54,8 +54,8 @@ kubeadm init phase kubelet-start --config "$1"
 rm -f -- ` + owedUpgrade + `
 `
 
-// roomFunction is a shell function: room DIRECTORY fails where less than 32 MB
-// are free.
+// roomFunction is a shell function: room DIRECTORY fails where less than
+// preflight.ExchangeMB are free.
 const roomFunction = `room() {
 	free=$(df -Pk -- "$1" | awk 'NR == 2 { print $4 }')
 	if [ "$free" -lt 32768 ]; then

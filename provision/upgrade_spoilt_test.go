@@ -3,13 +3,16 @@ package provision
 import (
 	"context"
 	"errors"
+	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ha-install/ha-install/provision/kube"
+	"github.com/ha-install/ha-install/provision/preflight"
 	"github.com/ha-install/ha-install/test/sim"
 )
 
@@ -227,5 +230,20 @@ func TestWholeMaster(t *testing.T) {
 				t.Errorf("%s: (-want +got):\n%s", row.name, d)
 			}
 		})
+	}
+}
+
+// What preflight lets pass must be enough for the exchange: else it would be
+// refused on the host, when other masters have been upgraded already.
+func TestAnExchangeAsksForTheRoomThatPreflightAskedFor(t *testing.T) {
+	for _, row := range []struct {
+		mb   int
+		fits bool
+	}{{preflight.ExchangeMB, true}, {preflight.ExchangeMB - 1, false}} {
+		df := `df() { printf 'Filesystem\n/dev/x 0 0 ` + strconv.Itoa(row.mb<<10) + ` 0%% /\n'; }` + "\n"
+		out, err := exec.Command("sh", "-c", df+roomFunction+"room /etc/kubernetes").CombinedOutput()
+		if (err == nil) != row.fits {
+			t.Errorf("%d MB are free: %v\n%s", row.mb, err, out)
+		}
 	}
 }

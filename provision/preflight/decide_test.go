@@ -110,6 +110,14 @@ var hostRows = []hostRow{
 	{"a small disk under etcd alone is named", "cp-1", func(_ *inventory.Cluster, f *Facts, _ *Options) {
 		f.Disks[1].Mount, f.Disks[1].AvailMB = "/var/lib/etcd", 500
 	}, "Disk error", "on /var/lib/etcd"},
+	{"a running master keeps room for an exchange of its files", "cp-1", func(_ *inventory.Cluster, f *Facts, o *Options) {
+		f.Disks[4].Mount, f.Disks[4].SizeMB, f.Disks[4].AvailMB = "/etc/kubernetes", 64, ExchangeMB-1
+		o.Ours = func(string) bool { return true }
+	}, "Disk error", "31 MB free of 64 on /etc/kubernetes"},
+	{"and needs no more", "cp-1", func(_ *inventory.Cluster, f *Facts, o *Options) {
+		f.Disks[4].Mount, f.Disks[4].SizeMB, f.Disks[4].AvailMB = "/etc/kubernetes", 64, ExchangeMB
+		o.Ours = func(string) bool { return true }
+	}, "", ""},
 	{"few inodes are refused", "w-1", func(_ *inventory.Cluster, f *Facts, _ *Options) { f.Disks[0].InodesFree = 100 }, "Inodes error", "100 inodes"},
 	{"etcd alone on a file system needs few inodes", "cp-1", func(_ *inventory.Cluster, f *Facts, _ *Options) {
 		f.Disks[1] = Disk{Path: "/var/lib/etcd", Mount: "/var/lib/etcd", SizeMB: 8000, AvailMB: 8000, Inodes: 5000, InodesFree: 4998}

@@ -29,6 +29,10 @@ func needs(c *inventory.Cluster, role inventory.Role) []need {
 	}
 }
 
+// ExchangeMB is what must be free in each directory of a host that runs already:
+// whatever exchanges its column stages the new files beside the old ones.
+const ExchangeMB = 32
+
 // The kubelet evicts pods below 10 % free (nodefs.available) and 15 %
 // (imagefs.available), and deletes unused images above 85 % used: those that
 // were imported for the next step are unused.
@@ -60,7 +64,7 @@ func loads(s subject) ([]*load, error) {
 			list = append(list, l)
 		}
 		if s.ours() {
-			n.mb, n.inodes = n.mb/10, n.inodes/10
+			n.mb, n.inodes = max(n.mb/10, ExchangeMB), n.inodes/10
 		}
 		l.paths, l.mb, l.inodes = append(l.paths, n.path), l.mb+n.mb, l.inodes+n.inodes
 	}
