@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -29,9 +30,8 @@ func newCerts() *cobra.Command {
 }
 
 func newCertsCheck() *cobra.Command {
-	var output string
 	within := days(defaultWithin)
-	c := inventoryArg(&cobra.Command{
+	c := &cobra.Command{
 		Use:   "check INVENTORY",
 		Short: "Show every certificate of every host, and whether processes use it; nothing is changed",
 		Long: `check asks all hosts at once, over their own SSH connections, which certificates
@@ -49,32 +49,20 @@ The exit code is 17 when a certificate has expired or expires within the time of
 ` + certsHelp,
 		Example: `  ha-install certs check inventory.yaml
   ha-install certs check --within 60d -o json inventory.yaml`,
-	})
-	outputFlag(c, &output, "text", "json")
+	}
 	c.Flags().Var(&within, "within", "how soon a certificate may expire to be called due: 30d, 12h")
-	c.RunE = func(c *cobra.Command, args []string) error {
-		site, err := connectToLook(c, args[0])
-		if err != nil {
-			return err
-		}
-		defer site.Close()
-		all := provision.TakeCertificates(c.Context(), site, time.Duration(within))
-		if output == "json" {
-			err = writeJSON(c.OutOrStdout(), all)
-		} else {
-			err = renderCerts(c.OutOrStdout(), all)
-		}
+	take := func(ctx context.Context, site *provision.Site) provision.Certificates {
+		return provision.TakeCertificates(ctx, site, time.Duration(within))
+	}
+	return looking(c, take, renderCerts, func(all provision.Certificates) error {
 		switch {
-		case err != nil:
-			return err
 		case all.State != certs.Good:
 			return &saidError{errExpiry}
 		case all.Err() != nil:
 			return &saidError{all.Err()}
 		}
 		return nil
-	}
-	return c
+	})
 }
 
 // certsHelp is the contract of -o json.

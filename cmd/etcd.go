@@ -62,27 +62,7 @@ func newEtcdAlarmsList() *cobra.Command {
 
 // lookAtMembers makes a verb that shows members, or a part of what they say.
 func lookAtMembers(c *cobra.Command, render func(io.Writer, provision.EtcdMembers) error) *cobra.Command {
-	var output string
-	inventoryArg(c)
-	outputFlag(c, &output, "text", "json")
-	c.RunE = func(c *cobra.Command, args []string) error {
-		site, err := connectToLook(c, args[0])
-		if err != nil {
-			return err
-		}
-		defer site.Close()
-		all := provision.LookAtMembers(c.Context(), site)
-		if output == "json" {
-			err = writeJSON(c.OutOrStdout(), all)
-		} else {
-			err = render(c.OutOrStdout(), all)
-		}
-		if err != nil {
-			return err
-		}
-		return statusError(all.State)
-	}
-	return c
+	return looking(c, provision.LookAtMembers, render, func(all provision.EtcdMembers) error { return statusError(all.State) })
 }
 
 func renderMembers(out io.Writer, all provision.EtcdMembers) error {

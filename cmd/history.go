@@ -2,7 +2,6 @@ package cmd
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"text/tabwriter"
@@ -102,21 +101,6 @@ func whichOperation(ctx context.Context, site *provision.Site, named []string) (
 		return "", provision.ErrNoOperation
 	}
 	return all[0].ID, nil
-}
-
-// connectToLook connects to all hosts that answer soon, for reading only.
-func connectToLook(c *cobra.Command, file string) (*provision.Site, error) {
-	cluster, base, err := load(c, file)
-	if err != nil {
-		return nil, err
-	}
-	return provision.ConnectSoon(c.Context(), cluster, base, provision.SSH), nil
-}
-
-func writeJSON(out io.Writer, v any) error {
-	enc := json.NewEncoder(out)
-	enc.SetIndent("", "  ")
-	return enc.Encode(v)
 }
 
 func renderHistory(out io.Writer, all []provision.Past) error {

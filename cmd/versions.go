@@ -15,8 +15,7 @@ import (
 )
 
 func newVersions() *cobra.Command {
-	var output string
-	c := inventoryArg(&cobra.Command{
+	c := &cobra.Command{
 		Use:   "versions INVENTORY",
 		Short: "Show what is on every host beside what the bundle brings; nothing is changed",
 		Long: `versions asks all hosts at once for the versions of their static pods (as their
@@ -26,29 +25,14 @@ line says whether an upgrade is due, or one broke off. A host that cannot be
 reached is named there, and the exit code is 5.
 
 ` + versionsHelp,
-	})
-	outputFlag(c, &output, "text", "json")
-	c.RunE = func(c *cobra.Command, args []string) error {
-		site, err := connectToLook(c, args[0])
-		if err != nil {
-			return err
-		}
-		defer site.Close()
-		v := provision.TakeVersions(c.Context(), site)
-		if output == "json" {
-			err = writeJSON(c.OutOrStdout(), v)
-		} else {
-			err = renderVersions(c.OutOrStdout(), v, args[0])
-		}
-		if err != nil {
-			return err
-		}
+	}
+	render := func(out io.Writer, v provision.Versions) error { return renderVersions(out, v, c.Flags().Arg(0)) }
+	return looking(c, provision.TakeVersions, render, func(v provision.Versions) error {
 		if err := v.Err(); err != nil {
 			return &saidError{err}
 		}
 		return nil
-	}
-	return c
+	})
 }
 
 // versionsHelp is the contract of -o json.
