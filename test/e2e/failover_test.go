@@ -68,10 +68,11 @@ func (ps probes) stop(t *testing.T, what string) []probe.Report {
 }
 
 // readBack is stop for an outage that was meant: however long it took, nothing
-// that was acknowledged is lost.
+// that was acknowledged is lost. Long parts leave tens of thousands of objects, of
+// which the API takes away a hundred a second.
 func (ps probes) readBack(t *testing.T, what string) []probe.Report {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	reports, errs := make([]probe.Report, len(ps)), make([]error, len(ps))
 	var both sync.WaitGroup

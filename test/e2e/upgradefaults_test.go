@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ha-install/ha-install/test/fault"
 	"github.com/ha-install/ha-install/test/lab"
 )
 
@@ -27,7 +29,11 @@ func upgradeThroughFaults(t *testing.T) {
 		run  func(t *testing.T, after string)
 	}{
 		{"an operator's edit of kubeadm-config", editedConfig},
+		{"fault 15: /etc/kubernetes is full", fullDisk},
 		{"fault 4: etcd of another master is down", etcdDownElsewhere},
+		{"fault 5: the API server of another master is down", apiServerDownElsewhere},
+		{"fault 7: etcd's leader is cut off", leaderCutOff},
+		{"fault 15: the disk fills when it is a master's turn", diskFills},
 		{"an image is another one on the second master", otherImage},
 		{"fault 27: the second master's API server does not start", apiServerDoesNotStart},
 		{"fault 26: an image is gone from the last master", imageGone},
@@ -103,28 +109,128 @@ func namesIn(t *testing.T, called string) []string {
 	return strings.Fields(readFile(t, called))
 }
 
-const heldManifest = "/root/etcd.yaml.held"
+// heldAside is where a manifest waits whose pod is to be down.
+const heldAside = "/root/held.yaml"
 
 // etcdDownElsewhere takes the etcd of a master that is not the first to go, just
 // before the first goes.
 func etcdDownElsewhere(t *testing.T, after string) {
-	s, _ := statusOf(t, after)
-	down := s.Quorum.Leader // it is the last to go
-	program, _ := hook(t, 1, "other="+down+"\n"+inHost("other", "mv /etc/kubernetes/manifests/etcd.yaml "+heldManifest)+"\n"+
-		inHost("other", "pkill -KILL -x etcd"))
-	r := ha(t, "upgrade", "--yes", "--before-host", program, after)
-	shell(t, down, "mv "+heldManifest+" /etc/kubernetes/manifests/etcd.yaml")
-	if r.code == 0 || !strings.Contains(r.stdout+r.stderr, "voters 3, quorum 2, healthy 2, can lose 0") {
-		t.Errorf("exit %d, without the numbers\n%s", r.code, r.tail())
+	down := downElsewhere(t, after, "etcd")
+	if text := "voters 3, quorum 2, healthy 2, can lose 0"; !strings.Contains(down.stdout+down.stderr, text) {
+		t.Errorf("exit %d, without the numbers %q\n%s", down.code, text, down.tail())
 	}
-	t.Logf("refused after %s: exit %d", r.took.Round(100*time.Millisecond), r.code)
+}
+
+// apiServerDownElsewhere takes the API server of such a master.
+func apiServerDownElsewhere(t *testing.T, after string) {
+	down := downElsewhere(t, after, "kube-apiserver")
+	if text := "apiserver https://"; !strings.Contains(down.stderr, text) {
+		t.Errorf("exit %d, without the reason %q\n%s", down.code, text, down.tail())
+	}
+}
+
+// downElsewhere takes a component of the master that leads etcd, which is the last
+// to go, just before the first goes, and wants the upgrade to stop before it
+// exchanges anything. The component is back afterwards.
+func downElsewhere(t *testing.T, after, component string) result {
+	s, _ := statusOf(t, after)
+	down, manifest := s.Quorum.Leader, "/etc/kubernetes/manifests/"+component+".yaml"
+	program, _ := hook(t, 1, "other="+down+"\n"+inHost("other", "mv "+manifest+" "+heldAside)+"\n"+
+		inHost("other", "pkill -KILL -x "+component))
+	r := ha(t, "upgrade", "--yes", "--before-host", program, after)
+	shell(t, down, "mv "+heldAside+" "+manifest)
+	if r.code == 0 || !strings.Contains(r.stderr, down) {
+		t.Errorf("exit %d; want it to stop, and to name %s\n%s", r.code, down, r.tail())
+	}
+	t.Logf("refused after %s: exit %d: %s", r.took.Round(100*time.Millisecond), r.code, r.stderr)
+	wantUntouched(t, after)
+	return r
+}
+
+// wantUntouched wants every node to be of the older release still, and waits until
+// the cluster is whole.
+func wantUntouched(t *testing.T, after string) {
+	t.Helper()
 	for _, node := range append(slices.Clone(masters), "w-1") {
 		if v := versionOf(t, node); v != lab.OlderVersion {
 			t.Errorf("%s has %s; want it untouched", node, v)
 		}
 	}
 	awaitFaultless(t, after, 3*time.Minute)
+	for _, master := range masters {
+		for _, component := range column { // startup probes first look after 10 s
+			kubectl(t, "-n", "kube-system", "wait", "--for=condition=Ready", "pod/"+component+"-"+master, "--timeout=50s")
+		}
+		wantColumn(t, master, imagesOf(t, lab.OlderVersion))
+	}
 }
+
+// leaderCutOff cuts the master that leads etcd off from the others when the first
+// master's turn begins: nothing may be exchanged while one of the three is away.
+func leaderCutOff(t *testing.T, after string) {
+	s, _ := statusOf(t, after)
+	leader := s.Quorum.Leader
+	others := slices.DeleteFunc(slices.Clone(masters), func(m string) bool { return m == leader })
+	heal := func() {}
+	r := haWatched(t, func(line string) bool {
+		if e := parseEvent(t, line); e.Kind == "started" && e.Phase == "drain" {
+			heal = cutAll(t, leader, others, 2380)
+		}
+		return false
+	}, "upgrade", "--yes", "-o", "json", after)
+	heal()
+	if r.code == 0 || !strings.Contains(r.stderr, "voters 3, quorum 2, healthy 2, can lose 0") {
+		t.Errorf("exit %d, without the numbers\n%s", r.code, r.tail())
+	}
+	t.Logf("refused after %s: exit %d", r.took.Round(100*time.Millisecond), r.code)
+	wantUntouched(t, after)
+}
+
+// kubernetesFiles is a directory that an upgrade stages new files in.
+const kubernetesFiles = "/etc/kubernetes"
+
+// smallKubernetesFiles makes it a small file system on every master, with more room
+// than an upgrade asks for, and returns what takes that back.
+func smallKubernetesFiles(t *testing.T) func() {
+	return injectAll(t, masters, func(ctx context.Context, host string) (fault.Undo, error) {
+		return inject.Shrink(ctx, host, kubernetesFiles, 64<<20)
+	})
+}
+
+// fullDisk has one master with too little room: it is said before any is touched.
+func fullDisk(t *testing.T, after string) {
+	defer smallKubernetesFiles(t)()
+	const full = "cp-2"
+	injectAll(t, []string{full}, func(ctx context.Context, host string) (fault.Undo, error) {
+		return inject.Fill(ctx, host, kubernetesFiles, 20<<20)
+	})
+	unchanged(t, "an upgrade of a master without room", func() {
+		ha(t, "upgrade", "--yes", after).want(t, 4, full, kubernetesFiles, "free")
+	})
+}
+
+// diskFills takes that room away when the first master's turn has begun: nothing of
+// it is exchanged, and what was staged does not stay.
+func diskFills(t *testing.T, after string) {
+	defer smallKubernetesFiles(t)()
+	program, called := hook(t, 1, "host=$1\n"+inHost("host", "fallocate --length 40M "+kubernetesFiles+"/.ha-lab-filler"))
+	before := onEach(t, masters, kubernetesFootprint)
+	r := ha(t, "upgrade", "--yes", "--before-host", program, after)
+	names := namesIn(t, called)
+	if r.code == 0 || len(names) != 1 {
+		t.Fatalf("exit %d after %v; want it to stop at one master\n%s", r.code, names, r.tail())
+	}
+	for _, text := range []string{names[0], "no room", kubernetesFiles, "nothing was exchanged"} {
+		if !strings.Contains(r.stderr, text) {
+			t.Errorf("it does not say %q\n%s", text, r.tail())
+		}
+	}
+	t.Logf("stopped at %s after %s: exit %d: %s", names[0], r.took.Round(100*time.Millisecond), r.code, r.stderr)
+	wantSame(t, "an upgrade that found no room", before, onEach(t, masters, kubernetesFootprint))
+}
+
+// kubernetesFootprint are a master's files of Kubernetes, without that of the fault.
+const kubernetesFootprint = `cd ` + kubernetesFiles + ` && find . -type f ! -name .ha-lab-filler | sort | xargs sha256sum`
 
 // otherImage puts an image that has no API server in it under the name of the new
 // one on the second master, after all images have been checked: it is seen before
