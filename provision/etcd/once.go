@@ -113,8 +113,11 @@ func (c *conn) write(ctx context.Context) *Write {
 	}
 	_, err = c.Put(ctx, probePrefix+rand.Text(), began.UTC().Format(time.RFC3339Nano), clientv3.WithLease(lease.ID))
 	w := &Write{Latency: units.Seconds(time.Since(began)), Err: text(err)}
-	// The lease would expire by itself; its key only should not linger.
-	_, _ = c.Revoke(ctx, lease.ID)
+	// The lease would expire by itself, but its end is a write through quorum as
+	// well, and the last thing that is heard of it before somebody acts.
+	if _, err := c.Revoke(ctx, lease.ID); err != nil && w.Err == "" {
+		w.Err = reason(err)
+	}
 	return w
 }
 
