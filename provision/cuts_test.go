@@ -25,6 +25,7 @@ var (
 	everywhereFlag = flag.Bool("everywhere", false, "kill the installer at every point of every workflow, not at a sample of them, and try -cuts other faults of each kind")
 	cutsFlag       = flag.Int("cuts", 4, "with -everywhere, faults tried of each kind and workflow; 0 tries all")
 	seedFlag       = flag.Uint64("seed", 1, "what samples are drawn with")
+	callsFlag      = flag.String("calls", "", "only kills after, and faults of, calls of which the name has this in it: 'lease end'")
 )
 
 // everywhere says whether all points are tried, and how many other faults of each
@@ -233,6 +234,9 @@ const shards = 3
 // flag of the same name it is content with a few.
 func (f workflow) everywhere(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(400)) // worlds are small, and there are thousands
+	if about := f.about; *callsFlag != "" {
+		f.about = func(c sim.Call) bool { return strings.Contains(c.Name, *callsFlag) && (about == nil || about(c)) }
+	}
 	trace, want, points := f.undisturbed(t)
 	var runs []func(*testing.T)
 	kills := len(points)
