@@ -7,6 +7,7 @@ const (
 	patternCIDR    = `^[0-9a-fA-F.:]+/[0-9]{1,3}$`
 	patternName    = `^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$`
 	patternCheck   = `^[A-Za-z][A-Za-z0-9-]*$`
+	patternCopy    = `^(sftp://([^:@/]+@)?[^/@?#]+/[^?#]+|s3://[a-z0-9][a-z0-9.-]+[a-z0-9](/[^?#]*)?|masters:///[^/?#]+/[^?#]+)$`
 	patternKey     = `^(ssh|ecdsa|sk)-[^ ]+ [A-Za-z0-9+/=]+( .*)?$`
 )
 
@@ -60,6 +61,8 @@ var rules = map[string]object{
 		"then": object{"properties": object{"bundle": false}},
 		"else": object{"required": []string{"bundle"}},
 	},
+	"BackupCopy.to":       {"pattern": patternCopy, "examples": []string{"sftp://backup@nas.example.com/srv/backups", "s3://bucket/prefix", "masters:///var/backups/ha-install"}},
+	"BackupCopy.endpoint": {"pattern": `^https?://[^/@?#]+/?$`},
 	"Preflight.ignoreErrors": {"items": object{
 		"type": "string", "pattern": patternCheck, "not": object{"enum": []string{"all", "All", "ALL"}},
 	}},

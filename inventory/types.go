@@ -41,6 +41,7 @@ type Spec struct {
 	Software     Software     `json:"software"`
 	PKI          PKI          `json:"pki,omitempty"`
 	Preflight    Preflight    `json:"preflight,omitempty"`
+	Backup       Backup       `json:"backup,omitempty"`
 	Kubeadm      Kubeadm      `json:"kubeadm,omitempty"`
 	// Containerd is merged into the generated containerd configuration
 	// (version 3 layout), key by key.

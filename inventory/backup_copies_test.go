@@ -1,0 +1,62 @@
+package inventory
+
+import (
+	"strings"
+	"testing"
+)
+
+// withCopies puts entries of spec.backup.copies at the end of base's spec.
+func withCopies(entries ...string) (old, with string) {
+	return "  software:\n", "  backup:\n    copies:\n      - " + strings.Join(entries, "\n      - ") + "\n  software:\n"
+}
+
+func TestCopies(t *testing.T) {
+	for name, of := range map[string]struct {
+		entries []string
+		want    string
+	}{
+		"all kinds": {[]string{
+			"to: sftp://backup@nas.example.com:2222/srv/backups\n        ssh: {knownHosts: [known], identityFiles: [id]}",
+			"{to: s3://bucket/a/b, endpoint: https://s3.example.com:9000, region: eu-1, credentialsFile: keys, caFile: ca.crt}",
+			"{to: s3://bucket, endpoint: \"http://127.0.0.1:9000\"}",
+			"{to: masters:///var/backups/ha-install}",
+		}, ""},
+		"everything wrong at once": {[]string{
+			"{to: ftp://nas/x}",
+			"{region: eu-1}",
+			"{to: sftp://backup@nas.example.com}",
+			"{to: s3://B_ucket/x}",
+			"{to: s3://bucket/x, endpoint: \"http://s3.example.com\", ssh: {user: me}}",
+			"{to: \"sftp://me:hunter2@nas.example.com/x\"}",
+			"{to: \"s3://bucket/x?endpoint=https://a\"}",
+			"{to: masters://cp-1/x/y}",
+			"{to: masters:///x}",
+			"{to: sftp://nas.example.com/x, endpoint: \"https://a\", ssh: {user: me, port: 3, sudo: true, hostKeys: [x]}}",
+			"{to: s3://bucket/x, endpoint: \"https://me:hunter2@a\", colour: red}",
+		}, `f:20:15: spec.backup.copies[0].to: "ftp://nas/x" is of no known kind; want sftp://user@host:port/dir, s3://bucket/prefix, or masters:///dir`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			old, with := withCopies(of.entries...)
+			_, warnings, err := Parse("f", []byte(edit(t, base, old, with)))
+			if got := report(warnings, err); got != of.want {
+				t.Errorf("got\n%s\nwant\n%s", got, of.want)
+			}
+		})
+	}
+}
+
+func TestParseCopyTo(t *testing.T) {
+	c, err := ParseCopyTo("s3://bucket/x?endpoint=https://s3.example.com&region=eu-1")
+	if err != nil || c.To != "s3://bucket/x" || c.Endpoint != "https://s3.example.com" || c.Region != "eu-1" {
+		t.Errorf("%+v, %v", c, err)
+	}
+	p, err := c.Place()
+	if err != nil || p != (CopyPlace{Scheme: CopyS3, Host: "bucket", Dir: "x"}) {
+		t.Errorf("%+v, %v", p, err)
+	}
+	for _, bad := range []string{"x", "sftp://u:hunter2@h/d", "s3://b-b/x?secret=hunter2", "s3://bbb?endpoint=http://h", "sftp://h/d?region=x", "sftp://u:hunter2@[/d", "sftp://h:0/d", "s3://bucket?region=%zz"} {
+		if _, err := ParseCopyTo(bad); err == nil || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v", bad, err)
+		}
+	}
+}
