@@ -34,7 +34,7 @@ DIR is "backups" beside the inventory, unless --directory names another one.`
 
 func newBackup() *cobra.Command {
 	c := &cobra.Command{Use: "backup", Short: "Take backups of etcd and the cluster's keys, and prove that they are whole", Long: backupHelp}
-	c.AddCommand(newBackupCreate(), newBackupList(), newBackupVerify(), newBackupPrune())
+	c.AddCommand(newBackupCreate(), newBackupList(), newBackupVerify(), newBackupPrune(), newBackupCopy(), newBackupFetch())
 	group(c)
 	return c
 }
@@ -78,6 +78,7 @@ func newBackupCreate() *cobra.Command {
 	var flags runFlags
 	var who sealFlags
 	var directory string
+	var places copyFlags
 	c := inventoryArg(&cobra.Command{
 		Use:   "create INVENTORY",
 		Short: "Take a backup; no host is changed",
@@ -95,23 +96,31 @@ The CA set and the key of the encryption at rest are put beside it only
 encrypted (age), for recipients or with a passphrase; without any of these three
 flags they are left out, and the command says what that means.
 
-No lock is taken and nothing is written on any host.
+No lock is taken, and nothing is written on any host but copies that are asked for.
+
+` + copiesHelp + `
 
 ` + backupHelp + `
 
 ` + eventHelp,
 		Example: `  ha-install backup create --recipients-file admins.txt inventory.yaml
-  ha-install backup create --passphrase-file ~/.backup-passphrase --directory /srv/backups inventory.yaml`,
+  ha-install backup create --passphrase-file ~/.backup-passphrase --directory /srv/backups inventory.yaml
+  ha-install backup create --recipients-file admins.txt --copy-to sftp://backup@nas/srv/backups inventory.yaml`,
 	})
 	flags.add(c)
 	who.add(c)
 	directoryFlag(c, &directory)
+	places.add(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		cluster, base, err := load(c, args[0])
 		if err != nil {
 			return err
 		}
 		seal, err := who.seal()
+		if err != nil {
+			return err
+		}
+		copies, err := places.of(cluster)
 		if err != nil {
 			return err
 		}
@@ -123,7 +132,7 @@ No lock is taken and nothing is written on any host.
 		defer site.Close()
 		site.Operation = operation(c, cluster, args)
 		run := &phase.Runner{Events: report.event}
-		_, err = provision.Backup(c.Context(), site, provision.BackupOptions{Directory: backupsOf(base, directory), Seal: seal}, run)
+		_, err = provision.Backup(c.Context(), site, provision.BackupOptions{Directory: backupsOf(base, directory), Seal: seal, Copies: copies}, run)
 		return report.end(c, err, run.Tally)
 	}
 	return c

@@ -18,19 +18,30 @@ import (
 
 func newBackupList() *cobra.Command {
 	var output, directory string
+	var places copyFlags
 	c := inventoryOrBackups(&cobra.Command{
 		Use:   "list INVENTORY|DIRECTORY",
-		Short: "List the backups on this machine; no host is asked",
+		Short: "List the backups on this machine, and their copies elsewhere",
 		Long: `list shows the backups of the inventory's cluster, or those in a directory, the
 newest first. VERIFIED is when all of a backup was last found whole: when it was
-taken, or by "backup verify".`,
+taken, or by "backup verify".
+
+With --copies the places of spec.backup.copies and of --copy-to are asked what
+they have, too; without, nobody is.`,
 		Example: `  ha-install backup list inventory.yaml
+  ha-install backup list --copies inventory.yaml
   ha-install backup list -o json /srv/backups`,
 	})
 	outputFlag(c, &output, "text", "json")
 	directoryFlag(c, &directory)
+	places.addTo(c)
+	c.Flags().BoolVar(&places.ask, "copies", false, "ask the places for copies, too")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		f, err := findBackups(c, args[0], directory)
+		if err != nil {
+			return err
+		}
+		kept, err := places.list(c, f)
 		if err != nil {
 			return err
 		}
@@ -39,9 +50,13 @@ taken, or by "backup verify".`,
 			rows = append(rows, rowOf(e, time.Now()))
 		}
 		if output == "json" {
-			return writeJSON(c.OutOrStdout(), map[string]any{"directory": f.where, "backups": rows})
+			all := map[string]any{"directory": f.where, "backups": rows}
+			if kept != nil {
+				all["copies"] = kept
+			}
+			return errors.Join(writeJSON(c.OutOrStdout(), all), unheard(kept))
 		}
-		return renderBackups(c.OutOrStdout(), f.where, rows)
+		return errors.Join(renderBackups(c.OutOrStdout(), f.where, rows), renderKept(c.OutOrStdout(), kept), unheard(kept))
 	}
 	return c
 }
@@ -230,6 +245,7 @@ func newBackupPrune() *cobra.Command {
 	var output, directory string
 	var keep, days int
 	var dry bool
+	var places copyFlags
 	c := inventoryArg(&cobra.Command{
 		Use:   "prune INVENTORY",
 		Short: "Delete old backups of the cluster, never the last that is whole",
@@ -240,7 +256,11 @@ A backup counts as kept only when it is verified, now, to be whole; a damaged on
 goes only when it is older than those that are kept. The newest whole one stays
 whatever the flags say, and with none that is whole all stay. Only a directory
 whose manifest proves it to be a backup of this cluster, with nothing else in it,
-is deleted.`,
+is deleted.
+
+The copies at each place of spec.backup.copies and of --copy-to are held against
+the same rule, each place for itself: of each, the newest copy is read to its end
+before it counts as whole, and stays.`,
 		Example: `  ha-install backup prune --keep 7 --keep-days 30 inventory.yaml
   ha-install backup prune --keep 3 --dry-run inventory.yaml`,
 	})
@@ -250,6 +270,7 @@ is deleted.`,
 	c.Flags().IntVar(&days, "keep-days", 0, "keep those that are younger than so many days")
 	c.Flags().BoolVar(&dry, "dry-run", false, "only say what would be deleted")
 	c.MarkFlagsOneRequired("keep", "keep-days")
+	places.add(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if keep < 0 || days < 0 || keep+days == 0 {
 			return &usageError{errors.New("--keep and --keep-days: want a number above 0; nothing was deleted")}
@@ -264,11 +285,17 @@ is deleted.`,
 		if err != nil {
 			return err
 		}
-		rows, err := prune(store, fates, dry)
-		if output == "json" {
-			return errors.Join(err, writeJSON(c.OutOrStdout(), map[string]any{"directory": store.Dir(), "dryRun": dry, "backups": rows}))
+		elsewhere, err := places.of(cluster)
+		if err != nil {
+			return err
 		}
-		return errors.Join(err, renderPruned(c.OutOrStdout(), store.Dir(), rows))
+		rows, err := prune(store, fates, dry)
+		copied, failed := pruneCopies(c, cluster, base, elsewhere, rule, dry)
+		err = errors.Join(err, failed)
+		if output == "json" {
+			return errors.Join(err, writeJSON(c.OutOrStdout(), map[string]any{"directory": store.Dir(), "dryRun": dry, "backups": rows, "copies": copied}))
+		}
+		return errors.Join(err, renderPruned(c.OutOrStdout(), store.Dir(), rows), renderPrunedCopies(c.OutOrStdout(), copied))
 	}
 	return c
 }

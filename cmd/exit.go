@@ -34,6 +34,7 @@ const (
 	exitDamaged     = 15
 	exitDrain       = 16
 	exitExpiry      = 17
+	exitCopies      = 18
 	exitUsage       = 64
 	exitInterrupted = 130
 )
@@ -57,6 +58,7 @@ const exitCodeHelp = `Exit codes:
   15   backup verify, restore: a backup is not whole
   16   upgrade, remove: the pods of a node could not be moved away
   17   certs check: a certificate has expired, or expires within the time asked for
+  18   backup: a copy at another place was not made, read or pruned; what lies here is whole
   64   the command line is wrong
   130  interrupted, or stopped at a safe point`
 
@@ -122,12 +124,15 @@ func exitCode(err error) int {
 		drain       *kube.DrainError
 		alive       *provision.AliveError
 		damaged     *backup.DamagedError
+		copies      *provision.CopiesError
 	)
 	switch {
 	case errors.As(err, &usage):
 		return exitUsage
 	case errors.As(err, &damaged):
 		return exitDamaged
+	case errors.As(err, &copies), errors.Is(err, errCopies):
+		return exitCopies
 	case errors.As(err, &locked):
 		return exitLocked
 	case errors.As(err, &fenced):

@@ -29,9 +29,10 @@ func whatNext(err error) string {
 		phased      *phase.Error
 		full        *backup.SpaceError // has its own too
 		alive       *provision.AliveError
+		copies      *provision.CopiesError // so has this
 	)
 	switch {
-	case errors.As(err, &quorum), errors.As(err, &bad), errors.As(err, &key), errors.As(err, &sudo), errors.As(err, &full), errors.As(err, &alive):
+	case errors.As(err, &quorum), errors.As(err, &bad), errors.As(err, &key), errors.As(err, &sudo), errors.As(err, &full), errors.As(err, &alive), errors.As(err, &copies):
 		return ""
 	case errors.As(err, &failure):
 		return "mend what is named, or list it in spec.preflight.ignoreErrors, then run the same command again; nothing was changed"

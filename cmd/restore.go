@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -60,15 +61,17 @@ func newRestore() *cobra.Command {
 	var flags remakeFlags
 	var from string
 	var again bool
+	var places copyFlags
 	c := inventoryArg(&cobra.Command{
 		Use:   "restore INVENTORY --from BACKUP",
 		Short: "Take etcd back to a backup, on the same masters",
 		Long:  restoreHelp + "\n\n" + interruptHelp + "\n\n" + eventHelp,
 		Example: `  ha-install restore --plan --from 2026-11-23T04-26-01Z inventory.yaml
-  ha-install restore --from backups/prod/2026-11-23T04-26-01Z inventory.yaml`,
+  ha-install restore --from backups/prod/2026-11-23T04-26-01Z inventory.yaml
+  ha-install restore --from s3://bucket/backups/prod/2026-11-23T04-26-01Z inventory.yaml`,
 	})
 	flags.add(c)
-	c.Flags().StringVar(&from, "from", "", "the backup: its directory, or its name among those of the cluster")
+	c.Flags().StringVar(&from, "from", "", "the backup: its directory, its name among those of the cluster, or the URL of a copy, which is fetched and verified first")
 	_ = c.MarkFlagDirname("from") // the flag was just made
 	c.Flags().BoolVar(&again, "again", false, "although this backup was restored already")
 	c.RunE = func(c *cobra.Command, args []string) error {
@@ -84,6 +87,13 @@ func newRestore() *cobra.Command {
 			return err
 		}
 		o.From = chosen(o.Backup.Directory, cluster.Metadata.Name, from)
+		if strings.Contains(from, "://") {
+			r, err := places.fetch(c, cluster, base, from, o.Backup.Directory, o.Expected)
+			if err != nil {
+				return fmt.Errorf("%w; nothing was changed", err)
+			}
+			o.From = r.Path
+		}
 		return flags.remake(c, cluster, base, args, "throws away what was written to the cluster since the backup",
 			func(site *provision.Site, tell func(string)) (provision.Plan, error) {
 				return provision.PlanRestore(c.Context(), site, o, tell)

@@ -23,6 +23,7 @@ import (
 type BackupOptions struct {
 	Directory string      // on this machine; it has a directory for each cluster
 	Seal      backup.Seal // none: without the keys
+	Copies    CopyOptions // where copies go besides
 }
 
 // Backed is a backup that was made.
@@ -93,7 +94,11 @@ type backupStep struct {
 }
 
 func (b *backing) steps() []backupStep {
-	return []backupStep{{"begin", b.begin}, {"snapshot", b.snapshot}, {"keys", b.keys}, {"keep", b.keep}}
+	steps := []backupStep{{"begin", b.begin}, {"snapshot", b.snapshot}, {"keys", b.keys}, {"keep", b.keep}}
+	if len(b.options.Copies.To) > 0 {
+		steps = append(steps, backupStep{"copies", b.copies})
+	}
+	return steps
 }
 
 // begin clears what runs left that died, and makes the new directory.

@@ -113,13 +113,16 @@ func (s Store) List() ([]Entry, error) {
 }
 
 // Read reads the manifest of the backup in a directory.
-func Read(dir string) Entry {
+func Read(dir string) Entry { return readAs(dir, filepath.Base(filepath.Clean(dir))) }
+
+// readAs is Read of a backup that is to have that name.
+func readAs(dir, name string) Entry {
 	e := Entry{Path: filepath.Clean(dir)}
 	data, err := os.ReadFile(filepath.Join(dir, ManifestFile))
 	if err == nil {
 		e.Manifest, err = decode(data)
 	}
-	if err == nil && Name(e.Manifest.Time) != filepath.Base(e.Path) {
+	if err == nil && Name(e.Manifest.Time) != name {
 		err = fmt.Errorf("it is of %s: the directory was renamed", Name(e.Manifest.Time))
 	}
 	e.Err, e.Verified = err, e.Manifest.Time

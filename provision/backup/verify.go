@@ -96,7 +96,12 @@ type verification struct {
 // wrong is in the report, all of it. A whole backup is noted as verified now,
 // where the directory can be written to.
 func Verify(ctx context.Context, dir string, want Expected) (Report, error) {
-	e := Read(dir)
+	return verifyAs(ctx, dir, filepath.Base(filepath.Clean(dir)), want)
+}
+
+// verifyAs is Verify of a backup that is to have that name.
+func verifyAs(ctx context.Context, dir, name string, want Expected) (Report, error) {
+	e := readAs(dir, name)
 	r := Report{Path: e.Path, Damage: []Damage{}, At: time.Now().UTC().Truncate(time.Second)}
 	began := time.Now()
 	switch {
