@@ -173,7 +173,7 @@ func (s *server) upload(ctx context.Context, from, draft, part string) (err erro
 	case err == nil || ctx.Err() != nil:
 		return err
 	case errors.Is(err, sftp.ErrSSHFxConnectionLost), errors.Is(err, io.EOF):
-		return fmt.Errorf("%s: the connection was lost after %d of %d bytes: %w", part, sent.n, size, err)
+		return fmt.Errorf("%s: the connection was lost on the way: %w", part, err)
 	}
 	if full := s.full(draft, max(size-sent.n, 1<<20)); full != nil { // SFTP itself only says "failure"
 		return full

@@ -82,7 +82,7 @@ func (s *Server) session(nc ssh.NewChannel) {
 		case r.Type == "subsystem" && payload.Text == "sftp":
 			_ = r.Reply(true, nil)
 			go ssh.DiscardRequests(requests)
-			serveSFTP(ch)
+			s.serveSFTP(ch)
 			return
 		default:
 			_ = r.Reply(false, nil)
@@ -90,7 +90,13 @@ func (s *Server) session(nc ssh.NewChannel) {
 	}
 }
 
-func serveSFTP(ch io.ReadWriteCloser) {
+func (s *Server) serveSFTP(ch io.ReadWriteCloser) {
+	if s.opts.Room > 0 {
+		server := sftp.NewRequestServer(ch, s.quota.handlers())
+		_ = server.Serve()
+		server.Close()
+		return
+	}
 	if server, err := sftp.NewServer(ch); err == nil {
 		_ = server.Serve()
 		server.Close()

@@ -27,6 +27,9 @@ type Options struct {
 	MaxSessions   int          // sessions at a time on a connection; 0: any number
 	RefuseTunnels bool         // as AllowTcpForwarding no
 	Greeting      string       // printed before every command's output, as a noisy .bashrc does
+	// Room is how many bytes the SFTP subsystem takes before the file system is
+	// full, which it does not tell before; 0: as many as there is room for.
+	Room int64
 }
 
 // Server listens on a loopback address until the test ends.
@@ -35,6 +38,7 @@ type Server struct {
 	ClientKey ssh.Signer
 	KeyFile   string
 	opts      Options
+	quota     quota
 	listener  net.Listener
 	config    *ssh.ServerConfig
 
@@ -53,6 +57,7 @@ func New(t testing.TB, opts Options) *Server {
 	if len(s.opts.HostKeys) == 0 {
 		s.opts.HostKeys = []ssh.Signer{NewKey(t)}
 	}
+	s.quota.left.Store(opts.Room)
 	s.ClientKey, s.KeyFile = newKeyFile(t)
 	s.config = &ssh.ServerConfig{PublicKeyCallback: s.authorize}
 	for _, k := range s.opts.HostKeys {
