@@ -116,6 +116,7 @@ func yesNo(is bool, yes, no string) string {
 func newBackupVerify() *cobra.Command {
 	var output, directory, identity, phrase string
 	var all, offline bool
+	var boots bootFlags
 	c := inventoryOrBackups(&cobra.Command{
 		Use:   "verify INVENTORY|DIRECTORY",
 		Short: "Prove that backups are whole",
@@ -133,8 +134,11 @@ With --identity or --passphrase-file the keys are decrypted, in memory, and
 checked: one complete CA set, of this cluster, and the key of the encryption at
 rest. Without, only their sum is compared.
 
+` + bootHelp + `
+
 The exit code is 15 when a backup is not whole.`,
 		Example: `  ha-install backup verify inventory.yaml
+  ha-install backup verify --boot --identity key.txt inventory.yaml
   ha-install backup verify --identity key.txt /srv/backups/prod/2026-11-23T04-05-06Z`,
 	})
 	outputFlag(c, &output, "text", "json")
@@ -143,6 +147,7 @@ The exit code is 15 when a backup is not whole.`,
 	c.Flags().BoolVar(&offline, "offline", false, "ask no host of the inventory")
 	c.Flags().StringVar(&identity, "identity", "", "file with age identities (AGE-SECRET-KEY-1...) that open the keys")
 	c.Flags().StringVar(&phrase, "passphrase-file", "", "file whose first line is the passphrase that opens the keys")
+	boots.add(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		openers, err := backup.Openers(identity, phrase)
 		if err != nil {
@@ -152,6 +157,10 @@ The exit code is 15 when a backup is not whole.`,
 		if err == nil {
 			err = f.none()
 		}
+		if err != nil {
+			return err
+		}
+		bundle, err := boots.from(f.cluster, f.base)
 		if err != nil {
 			return err
 		}
@@ -169,12 +178,24 @@ The exit code is 15 when a backup is not whole.`,
 		if err != nil {
 			return err
 		}
-		if output == "json" {
-			if err := writeJSON(c.OutOrStdout(), map[string]any{"backups": reports}); err != nil {
+		told := map[string]any{"backups": reports}
+		if output != "json" {
+			renderVerified(c.OutOrStdout(), reports)
+		}
+		if boots.on && reports[0].Whole {
+			r, err := boots.boots(c, f.all[0], bundle, openers)
+			if err == nil && output != "json" {
+				err = errors.Join(blank(c.OutOrStdout()), r.Write(c.OutOrStdout(), boots.namespaces))
+			}
+			if err != nil {
 				return err
 			}
-		} else {
-			renderVerified(c.OutOrStdout(), reports)
+			told["boot"] = r
+		}
+		if output == "json" {
+			if err := writeJSON(c.OutOrStdout(), told); err != nil {
+				return err
+			}
 		}
 		for _, r := range reports {
 			if !r.Whole {
@@ -184,6 +205,11 @@ The exit code is 15 when a backup is not whole.`,
 		return nil
 	}
 	return c
+}
+
+func blank(out io.Writer) error {
+	_, err := fmt.Fprintln(out)
+	return err
 }
 
 // fingerprint asks the masters for that of their CA set; empty, and a warning,

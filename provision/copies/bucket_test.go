@@ -18,9 +18,9 @@ func s3At(s *s3server.Server, to string) inventory.BackupCopy {
 // TestS3 is all that happens at a place, on a real server, and what goes wrong
 // there. The backup is large enough to go in pieces.
 func TestS3(t *testing.T) {
+	s := s3server.New(t, "backups") // built with the tester's own caches
 	t.Setenv("AWS_ACCESS_KEY_ID", "")
 	t.Setenv("HOME", t.TempDir())
-	s := s3server.New(t, "backups")
 	p := opens(t, s3At(s, "s3://backups/some/prefix"))
 	roundTrip(t, p, 20<<20)
 	t.Run("without a prefix", func(t *testing.T) {

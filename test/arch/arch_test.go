@@ -83,13 +83,14 @@ func (s source) imports() []string {
 // downwards only.
 var allowed = map[string][]string{
 	"cmd/ha-install":      {"cmd"},
-	"cmd":                 {"inventory", "provision", "provision/backup", "provision/bundle", "provision/certs", "provision/copies", "provision/drill", "provision/etcd", "provision/host", "provision/kube", "provision/phase", "provision/preflight", "provision/release", "provision/units", "provision/versions"},
+	"cmd":                 {"inventory", "provision", "provision/backup", "provision/boot", "provision/bundle", "provision/certs", "provision/drill", "provision/etcd", "provision/host", "provision/kube", "provision/phase", "provision/preflight", "provision/release", "provision/units", "provision/versions"},
 	"provision":           {"inventory", "templates", "provision/backup", "provision/bundle", "provision/certs", "provision/copies", "provision/drill", "provision/etcd", "provision/haproxy", "provision/host", "provision/kube", "provision/phase", "provision/pki", "provision/preflight", "provision/probe", "provision/release", "provision/units", "provision/versions"},
 	"provision/preflight": {"inventory", "provision/host", "provision/units"},
 	"provision/kube":      {"provision/host", "provision/units"},
 	"provision/etcd":      {"provision/units"},
 	"provision/haproxy":   {"provision/host", "provision/units"},
 	"provision/pki":       {"inventory", "templates"},
+	"provision/boot":      {"templates", "provision/backup", "provision/bundle", "provision/units"},
 	"provision/bundle":    {"inventory"},
 	"provision/backup":    {"templates", "provision/etcd", "provision/pki", "provision/units"},
 	"provision/certs":     {"templates"},
