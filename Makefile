@@ -63,7 +63,7 @@ lab-ssh: ## Log in to a lab host: make lab-ssh HOST=cp-1
 
 e2e: build lab-up ## The suite on real hosts, and the report's page in a browser
 	@./test/deps.sh browser
-	@./test/suite.sh -timeout 50m ./test/e2e ./test/fault ./test/browser
+	@./test/suite.sh -timeout 50m ./test/e2e ./test/fault ./test/browser ./provision/boot
 
 e2e-long: build lab-up ## The suite, and the parts that are too long for each change
 	go run ./test/software -k8s v1.36.1

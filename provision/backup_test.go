@@ -282,3 +282,30 @@ func TestTheNextSourceOfASnapshot(t *testing.T) {
 		t.Errorf("of a split cluster: %v", err)
 	}
 }
+
+// TestBackupStaysWhenACopyFails: hosts of paper give no SFTP, so no copy comes
+// about; the backup is there, whole, and the error says what to run.
+func TestBackupStaysWhenACopyFails(t *testing.T) {
+	t.Parallel()
+	c, dirs := testCluster(t), baseDirs(t)
+	start := finished(t, c, c, dirs[0])
+	seal, identity := sealed(t)
+	bubble(t, func(t *testing.T) {
+		w := start.World(t, c)
+		o := BackupOptions{Directory: t.TempDir(), Seal: seal}
+		o.Copies = CopyOptions{To: []inventory.BackupCopy{{To: "masters:///var/backups/ha-install"}}, Here: "cp-1"}
+		made, err := backUp(t.Context(), w, c, o, nil, func(phase.Event) {})
+		var failed *CopiesError
+		if !errors.As(err, &failed) || failed.Places != 2 || len(failed.Failed) != 2 || !strings.Contains(err.Error(), "run: ha-install backup copy INVENTORY "+filepath.Base(made.Path)) {
+			t.Fatalf("%v", err)
+		}
+		for i, name := range []string{"cp-2", "cp-3"} {
+			if !strings.Contains(failed.Failed[i].Error(), "on "+name) {
+				t.Errorf("%v does not name %s", failed.Failed[i], name)
+			}
+		}
+		if wrong := stored(t.Context(), o.Directory, 1, identity); wrong != "" {
+			t.Error(wrong)
+		}
+	})
+}

@@ -125,6 +125,30 @@ func TestSFTP(t *testing.T) {
 	}
 }
 
+// TestOnHost is a directory on a host of the cluster, over its own connection.
+func TestOnHost(t *testing.T) {
+	s := sshd.New(t, sshd.Options{Shims: sshd.Shims(t)})
+	h, err := host.Dial(bg, host.Config{Name: "cp-1", Address: s.Host(), Port: s.Port(), User: "root",
+		IdentityFiles: []host.Identity{{Path: s.KeyFile, Required: true}}, KnownHosts: []string{s.KnownHosts(t)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	dir := t.TempDir()
+	p, err := OnHost(bg, inventory.BackupCopy{To: "masters://" + dir}, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	if want := "masters://" + dir + " on cp-1"; p.String() != want {
+		t.Errorf("%s, want %s", p, want)
+	}
+	roundTrip(t, p, 1<<20)
+	if s.Connections() != 1 {
+		t.Errorf("%d connections, want the host's own", s.Connections())
+	}
+}
+
 // TestSFTPCut cuts the line at several points of a sending; nothing appears under
 // the name of the backup, and the next attempt clears up and finishes.
 func TestSFTPCut(t *testing.T) {

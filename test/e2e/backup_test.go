@@ -14,6 +14,7 @@ import (
 	"filippo.io/age"
 
 	"github.com/ha-install/ha-install/provision/backup"
+	"github.com/ha-install/ha-install/provision/boot"
 	"github.com/ha-install/ha-install/provision/units"
 )
 
@@ -53,6 +54,8 @@ func backups(t *testing.T) {
 		t.Errorf("exit %d\n%s", r.code, r.tail())
 	}
 
+	t.Run("copies on masters", func(t *testing.T) { copiesOnMasters(t, made, dir, path) })
+	t.Run("booted", func(t *testing.T) { booted(t, append(verify, "--boot", "-o", "json")) })
 	t.Run("killed", func(t *testing.T) {
 		r := haWatched(t, func(line string) bool {
 			return strings.Contains(line, `"started"`) && strings.Contains(line, `"snapshot"`)
@@ -133,4 +136,38 @@ func backedUp(t *testing.T, r result) backedUpAs {
 	}
 	t.Fatalf("no event tells the backup\n%s", r.tail())
 	return backedUpAs{}
+}
+
+// copiesOnMasters sends a backup to every master, and has it back.
+func copiesOnMasters(t *testing.T, made backedUpAs, dir, path string) {
+	const place = "masters:///tmp/ha-install-backups-e2e"
+	name := filepath.Base(made.Path)
+	r := ha(t, "backup", "copy", "--directory", dir, "--copy-to", place, path, name)
+	r.want(t, 0)
+	if n := strings.Count(r.stdout, "sent and read back"); n != 3 {
+		t.Errorf("%d copies were made, want 3\n%s", n, r.tail())
+	}
+	elsewhere := t.TempDir()
+	ha(t, "backup", "fetch", "--directory", elsewhere, path, place+"/"+clusterName+"/"+name).want(t, 0)
+	if e := backup.Read(filepath.Join(elsewhere, clusterName, name)); e.Err != nil || e.Manifest.Digest != made.Manifest.Digest {
+		t.Errorf("%+v", e)
+	}
+}
+
+// booted starts what was backed up on this machine, and finds the cluster in it.
+func booted(t *testing.T, args []string) {
+	r := ha(t, args...)
+	r.want(t, 0)
+	var told struct{ Boot boot.Result }
+	if err := json.Unmarshal([]byte(r.stdout), &told); err != nil {
+		t.Fatalf("%v\n%s", err, r.tail())
+	}
+	seen := map[string]int64{}
+	for _, k := range told.Boot.Kinds {
+		seen[k.Resource] = k.Objects
+	}
+	t.Logf("booted in %s (restored in %s, ready %s later): %d objects", told.Boot.Took, told.Boot.Restore, told.Boot.Ready, told.Boot.Objects)
+	if seen["nodes"] < 4 || seen["pods"] == 0 || len(told.Boot.Unread) > 0 {
+		t.Errorf("%+v", told.Boot)
+	}
 }
