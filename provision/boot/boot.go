@@ -313,7 +313,7 @@ func (k *keys) client() *tls.Config {
 // count asks the API server for all that there is.
 func (d *drill) count(ctx context.Context) error {
 	d.Tell("counting objects")
-	config := &rest.Config{Host: "https://" + d.keys.api, QPS: 200, Burst: 400, Timeout: time.Minute,
+	config := &rest.Config{Host: "https://" + d.keys.api, QPS: 200, Burst: 400, Timeout: time.Minute, WarningHandler: rest.NoWarnings{},
 		TLSClientConfig: rest.TLSClientConfig{CAData: d.keys.caPEM, CertData: d.keys.certPEM, KeyData: d.keys.keyPEM}}
 	c := &counting{since: d.began, sealed: d.sealed}
 	if err := c.all(ctx, config); err != nil {

@@ -31,10 +31,7 @@ func made(t testing.TB, dir string, at time.Time, bytesAtLeast int) backup.Entry
 		t.Fatal(err)
 	}
 	defer d.Close()
-	revision := int64(50)
-	for n := 16 << 10; n < bytesAtLeast; n *= 2 {
-		revision *= 2
-	}
+	revision := max(int64(50), int64(bytesAtLeast/500)) // a record is a little more
 	s, err := d.WriteSnapshot(bg, bytes.NewReader(snapdb.Sent(snapdb.Database(t, revision, 1))), nil)
 	if err != nil {
 		t.Fatal(err)
