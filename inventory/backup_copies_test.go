@@ -33,7 +33,23 @@ func TestCopies(t *testing.T) {
 			"{to: masters:///x}",
 			"{to: sftp://nas.example.com/x, endpoint: \"https://a\", ssh: {user: me, port: 3, sudo: true, hostKeys: [x]}}",
 			"{to: s3://bucket/x, endpoint: \"https://me:hunter2@a\", colour: red}",
-		}, `f:20:15: spec.backup.copies[0].to: "ftp://nas/x" is of no known kind; want sftp://user@host:port/dir, s3://bucket/prefix, or masters:///dir`},
+		}, `f:28:14: spec.backup.copies[0].to: "ftp://nas/x" is of no known kind; want sftp://user@host:port/dir, s3://bucket/prefix, or masters:///dir
+f:29:9: spec.backup.copies[1].to: missing; want sftp://user@host:port/dir, s3://bucket/prefix, or masters:///dir
+f:30:14: spec.backup.copies[2].to: "sftp://backup@nas.example.com" lacks a host or a directory; want sftp://user@host:port/dir
+f:31:14: spec.backup.copies[3].to: "s3://B_ucket/x" does not begin with a bucket's name; want s3://bucket/prefix; the storage's address is the endpoint
+f:32:39: spec.backup.copies[4].endpoint: http:// has nobody verified: backups would go to whoever answers; want one such as https://s3.example.com
+f:32:64: spec.backup.copies[4].ssh: is of no use for s3; it belongs to sftp://
+f:33:14: spec.backup.copies[5].to: holds a password; take it out: SFTP logs in with a key or an agent, S3 takes its keys from the environment or from credentialsFile
+f:34:14: spec.backup.copies[6].to: "s3://bucket/x?endpoint=https://a" has more than a place in it; take what is behind "?" or "#" out; endpoint and region are fields of their own
+f:35:14: spec.backup.copies[7].to: "masters://cp-1/x/y" is not a directory on the control plane hosts; want masters:///dir with at least two names, such as masters:///var/backups/ha-install
+f:36:14: spec.backup.copies[8].to: "masters:///x" is not a directory on the control plane hosts; want masters:///dir with at least two names, such as masters:///var/backups/ha-install
+f:37:50: spec.backup.copies[9].endpoint: is of no use for sftp; it belongs to s3://
+f:37:75: spec.backup.copies[9].ssh.user: stands in the URL; write sftp://user@host:port/dir, and remove it here
+f:37:85: spec.backup.copies[9].ssh.port: stands in the URL; write sftp://user@host:port/dir, and remove it here
+f:37:94: spec.backup.copies[9].ssh.sudo: no command runs there; remove it
+f:37:111: spec.backup.copies[9].ssh.hostKeys[0]: not an SSH public key; want what ssh-keyscan prints after the host's name, such as: ssh-ed25519 AAAA...
+f:38:39: spec.backup.copies[10].endpoint: not the bare address of a server; want one such as https://s3.example.com
+f:38:63: spec.backup.copies[10].colour: unknown field; known here: to, ssh, endpoint, region, credentialsFile, caFile`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			old, with := withCopies(of.entries...)
