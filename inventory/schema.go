@@ -24,7 +24,7 @@ type object = map[string]any
 // Schema is the JSON Schema (2020-12) of an inventory, for editors. It knows
 // less than Parse: what one value means for another, it mostly cannot say.
 func Schema() ([]byte, error) {
-	docs, err := readDocs(typesSource)
+	docs, err := readDocs(typesSource, backupSource)
 	if err != nil {
 		return nil, fmt.Errorf("schema: read the types' comments: %w", err)
 	}
@@ -116,7 +116,7 @@ func (g *generator) schema(t reflect.Type) object {
 	return out
 }
 
-// docs are the comments of a Go source file.
+// docs are the comments of Go source files.
 type docs struct {
 	types  map[string]string  // by type
 	fields map[string]string  // by "Type.Field"
@@ -125,12 +125,19 @@ type docs struct {
 
 type value struct{ text, doc string }
 
-func readDocs(source string) (docs, error) {
-	file, err := parser.ParseFile(token.NewFileSet(), "types.go", source, parser.ParseComments)
-	if err != nil {
-		return docs{}, err
-	}
+func readDocs(sources ...string) (docs, error) {
 	out := docs{types: map[string]string{}, fields: map[string]string{}, values: map[string][]value{}}
+	for _, source := range sources {
+		file, err := parser.ParseFile(token.NewFileSet(), "types.go", source, parser.ParseComments)
+		if err != nil {
+			return docs{}, err
+		}
+		out.readFile(file)
+	}
+	return out, nil
+}
+
+func (d docs) readFile(file *ast.File) {
 	for _, declaration := range file.Decls {
 		general, _ := declaration.(*ast.GenDecl)
 		if general == nil {
@@ -139,14 +146,13 @@ func readDocs(source string) (docs, error) {
 		for _, spec := range general.Specs {
 			switch spec := spec.(type) {
 			case *ast.TypeSpec:
-				out.types[spec.Name.Name] = prose(general.Doc)
-				out.readFields(spec)
+				d.types[spec.Name.Name] = prose(general.Doc)
+				d.readFields(spec)
 			case *ast.ValueSpec:
-				out.readValue(spec)
+				d.readValue(spec)
 			}
 		}
 	}
-	return out, nil
 }
 
 func (d docs) readFields(spec *ast.TypeSpec) {

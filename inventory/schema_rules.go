@@ -8,6 +8,9 @@ const (
 	patternName    = `^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$`
 	patternCheck   = `^[A-Za-z][A-Za-z0-9-]*$`
 	patternKey     = `^(ssh|ecdsa|sk)-[^ ]+ [A-Za-z0-9+/=]+( .*)?$`
+	// of a schedule, and of a recipient of age
+	patternDuration  = `^([0-9]+(\.[0-9]+)?(h|m|s))+$`
+	patternRecipient = `^age1[0-9a-z]+$`
 )
 
 var (
@@ -60,6 +63,9 @@ var rules = map[string]object{
 		"then": object{"properties": object{"bundle": false}},
 		"else": object{"required": []string{"bundle"}},
 	},
+	"Backup.schedule":   {"pattern": patternDuration, "examples": []string{"24h"}},
+	"Backup.keep":       {"minimum": 1, "default": DefaultBackupKeep},
+	"Backup.recipients": {"items": object{"type": "string", "pattern": patternRecipient}},
 	"Preflight.ignoreErrors": {"items": object{
 		"type": "string", "pattern": patternCheck, "not": object{"enum": []string{"all", "All", "ALL"}},
 	}},

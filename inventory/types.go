@@ -42,6 +42,7 @@ type Spec struct {
 	PKI          PKI          `json:"pki,omitempty"`
 	Preflight    Preflight    `json:"preflight,omitempty"`
 	Kubeadm      Kubeadm      `json:"kubeadm,omitempty"`
+	Backup       Backup       `json:"backup,omitempty"`
 	// Containerd is merged into the generated containerd configuration
 	// (version 3 layout), key by key.
 	Containerd map[string]any `json:"containerd,omitempty"`

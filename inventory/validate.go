@@ -37,6 +37,7 @@ func validate(s *source, c *Cluster) {
 	v.inside()
 	v.software()
 	v.preflight()
+	v.backup()
 	v.raw()
 }
 

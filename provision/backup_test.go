@@ -264,13 +264,13 @@ func TestTheNextSourceOfASnapshot(t *testing.T) {
 	}
 	failed := map[string]error{}
 	for _, want := range []string{"cp-2", "cp-3", "cp-1"} {
-		m, err := nextSource(v, failed)
+		m, err := nextSource(v, "", failed)
 		if err != nil || m.Host != want {
 			t.Fatalf("%s, want %s: %v", m.Host, want, err)
 		}
 		failed[want] = fmt.Errorf("%s: it died", want)
 	}
-	_, err := nextSource(v, failed)
+	_, err := nextSource(v, "", failed)
 	for name := range failed {
 		if err == nil || !strings.Contains(err.Error(), name+": it died") {
 			t.Errorf("%v does not name %s", err, name)
@@ -278,7 +278,7 @@ func TestTheNextSourceOfASnapshot(t *testing.T) {
 	}
 	v.State = etcd.Split
 	var q *etcd.QuorumError
-	if _, err := nextSource(v, nil); !errors.As(err, &q) {
+	if _, err := nextSource(v, "", nil); !errors.As(err, &q) {
 		t.Errorf("of a split cluster: %v", err)
 	}
 }
