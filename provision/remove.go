@@ -184,7 +184,7 @@ func (s *Site) without(out func(inventory.Host) bool) (*Site, func()) {
 		}
 	}
 	s.mu.Unlock()
-	w.Operation, w.Operator, w.Program, w.lock, w.readOnly = s.Operation, s.Operator, s.Program, s.lock, s.readOnly
+	w.Operation, w.Operator, w.lock, w.readOnly = s.Operation, s.Operator, s.lock, s.readOnly
 	w.members = w.newMembers()
 	if s.readOnly {
 		w.members.ReadOnly()

@@ -114,7 +114,7 @@ func (s *Site) withOnly(stays func(inventory.Host) bool) (here *Site, done func(
 	c := *s.Cluster
 	c.Spec.Hosts = slices.DeleteFunc(slices.Clone(s.Cluster.Spec.Hosts), func(ih inventory.Host) bool { return !stays(ih) })
 	here = newSite(&c, s.BaseDir)
-	here.Operation, here.Operator, here.Program, here.lock, here.readOnly = s.Operation, s.Operator, s.Program, s.lock, s.readOnly
+	here.Operation, here.Operator, here.lock, here.readOnly = s.Operation, s.Operator, s.lock, s.readOnly
 	for _, ih := range s.connected(c.Spec.Hosts) {
 		here.hosts[ih.Name] = s.hosts[ih.Name]
 	}

@@ -129,14 +129,14 @@ func (a *apply) scheduleFiles(ctx context.Context, ih inventory.Host) (host.Host
 	return h, append([]host.File{program}, hostFiles(rendered)...), err
 }
 
+// thisProgram is where the program lies; a test has a smaller one.
+var thisProgram = os.Executable
+
 // program is this program, as it is sent to masters.
 func (s *Site) program(ctx context.Context) (host.File, error) {
-	file := s.Program
-	if file == "" {
-		var err error
-		if file, err = os.Executable(); err != nil {
-			return host.File{}, err
-		}
+	file, err := thisProgram()
+	if err != nil {
+		return host.File{}, err
 	}
 	f := host.File{Path: templates.BackupProgram, Mode: 0o755, Open: func() (io.ReadCloser, error) {
 		r, err := os.Open(file)

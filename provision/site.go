@@ -32,11 +32,8 @@ type Site struct {
 	// Operator dials from the machine that runs the program; nil: a status does
 	// not ask the endpoint from here.
 	Operator kube.Dialer
-	// Program is the file that masters run scheduled backups with; "": the one that
-	// runs now.
-	Program string
 
-	programSum  string // once it was read; mu guards it
+	programSum  string // of this program, once it was read; mu guards it
 	programSize int64
 
 	hosts   map[string]host.Host
@@ -127,7 +124,7 @@ func (s *Site) ReadOnly() {
 // it closes only what is its own.
 func (s *Site) view() (view *Site, closeView func()) {
 	v := newSite(s.Cluster, s.BaseDir)
-	v.Operator, v.Program = s.Operator, s.Program
+	v.Operator = s.Operator
 	s.mu.Lock()
 	v.hosts, v.down = maps.Clone(s.hosts), maps.Clone(s.down)
 	s.mu.Unlock()

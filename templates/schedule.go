@@ -85,6 +85,7 @@ func BackupUnits() []string { return []string{systemdDir + BackupTimer, systemdD
 const backupService = `[Unit]
 Description=Scheduled backup of etcd, by the master whose turn it is
 Documentation=https://github.com/ha-install/ha-install
+StartLimitIntervalSec=0
 
 [Service]
 Type=oneshot
