@@ -111,7 +111,7 @@ func TestSchemaKnowsEveryField(t *testing.T) {
 		reflect.TypeFor[Cluster](), reflect.TypeFor[Metadata](), reflect.TypeFor[Spec](), reflect.TypeFor[Kubernetes](),
 		reflect.TypeFor[Endpoint](), reflect.TypeFor[LoadBalancer](), reflect.TypeFor[SSH](), reflect.TypeFor[Bastion](),
 		reflect.TypeFor[Host](), reflect.TypeFor[Taint](), reflect.TypeFor[Network](), reflect.TypeFor[CNI](),
-		reflect.TypeFor[Software](), reflect.TypeFor[PKI](), reflect.TypeFor[Preflight](), reflect.TypeFor[Kubeadm](),
+		reflect.TypeFor[Software](), reflect.TypeFor[PKI](), reflect.TypeFor[Preflight](), reflect.TypeFor[Backup](), reflect.TypeFor[Kubeadm](),
 	} {
 		schema, ok := defs[of.Name()].(map[string]any)
 		if of.Name() == "Cluster" {
@@ -139,8 +139,8 @@ func TestSchemaKnowsEveryField(t *testing.T) {
 			}
 		}
 	}
-	if got := len(defs) + 1; got != 16 {
-		t.Errorf("%d types in the schema, 16 in this test", got)
+	if got := len(defs) + 1; got != 17 {
+		t.Errorf("%d types in the schema, 17 in this test", got)
 	}
 }
 
