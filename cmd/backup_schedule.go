@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -85,7 +86,8 @@ func newBackupTurn() *cobra.Command {
 			}
 		}}
 		outcome, err := turn.Take(c.Context(), run)
-		if outcome != "" {
+		// A timer asks all the time: its log has what was done alone.
+		if made := strings.HasPrefix(outcome, "made "); made || outcome != "" && onTerminal(c) {
 			fmt.Fprintln(c.OutOrStdout(), outcome)
 		}
 		return err

@@ -43,7 +43,8 @@ type Records struct {
 // Open prepares to ask the member at an endpoint; nothing is sent yet.
 func Open(ctx context.Context, endpoint string, cfg *tls.Config) (*Records, error) {
 	c, err := clientv3.New(clientv3.Config{
-		Endpoints: []string{endpoint}, TLS: cfg, Logger: zap.NewNop(), Context: ctx,
+		Endpoints: []string{endpoint}, TLS: cfg, Logger: zap.NewNop(),
+		Context:     context.WithoutCancel(ctx), // a turn is given back also by who was told to end
 		DialTimeout: etcd.DialTimeout, DialKeepAliveTime: callTimeout, DialKeepAliveTimeout: callTimeout,
 	})
 	if err != nil {
