@@ -169,7 +169,7 @@ func runsAnywhere(file string) error {
 	}
 	f, err := elf.Open(file)
 	var format *elf.FormatError
-	if errors.As(err, &format) {
+	if errors.As(err, &format) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return refuse("it is no program for Linux")
 	}
 	if err != nil {
