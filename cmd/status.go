@@ -78,6 +78,7 @@ and their names end in "Seconds".
   endpoint     which masters answer there, from every master and from here
   hosts        SSH, components, boot, clock, disks, certificates; "ok" is good;
                of a balancer its backend: each API server's state and since when
+  scheduledBackups  how often, which masters have the timer, the newest and its age
   problems     what is wrong, a sentence each; warnings: what wants attention
   thresholds   those that were crossed, with value and limits
   changes      since the round before, with --watch`
@@ -117,6 +118,9 @@ func renderStatus(out io.Writer, st provision.Status) error {
 	if len(st.Endpoint.Backends) > 0 {
 		fmt.Fprintf(out, "\nendpoint %s: answered by %s (asked from %s)\n", st.Endpoint.Address, strings.Join(st.Endpoint.Backends, ", "), vantages(st.Endpoint))
 	}
+	if b := st.Backups; b != nil {
+		fmt.Fprintf(out, "\nbackups every %s by %s: %s\n", b.Every.Duration(), strings.Join(b.Masters, ", "), newestBackup(b))
+	}
 	for _, r := range st.Running {
 		fmt.Fprintf(out, "\nrunning for %s: %s, on %s (`history` shows it)\n", r.Age, r.Holder, strings.Join(r.Hosts, ", "))
 	}
@@ -124,6 +128,14 @@ func renderStatus(out io.Writer, st provision.Status) error {
 	renderList(out, "problems", st.Problems)
 	_, err := fmt.Fprintf(out, "\n%s  (%s)\n", st.State, st.Took)
 	return err
+}
+
+// newestBackup tells the scheduled backup that is on record.
+func newestBackup(b *provision.ScheduledBackups) string {
+	if b.Newest == nil {
+		return "none yet"
+	}
+	return fmt.Sprintf("the newest is %s old, %s:%s, revision %d", age(b.Age.Duration()), b.Newest.Host, b.Newest.Path, b.Newest.Revision)
 }
 
 // vantages names the hosts from which the endpoint was reached.

@@ -11,12 +11,6 @@ import (
 	"strings"
 )
 
-// Backup says what becomes of backups.
-type Backup struct {
-	// Copies are places off this machine to which each finished backup is sent.
-	Copies []BackupCopy `json:"copies,omitempty"`
-}
-
 // BackupCopy is one place for copies of backups.
 type BackupCopy struct {
 	// To is sftp://user@host:port/dir, s3://bucket/prefix, or masters:///dir for a

@@ -47,6 +47,9 @@ func setDefaults(s *source, c *Cluster) {
 		fill(s, "spec.network.cni.backend", &spec.Network.CNI.Backend, CNIBackendVXLAN)
 	}
 	fill(s, "spec.software.source", &spec.Software.Source, SourceBundle)
+	if spec.Backup.Schedule != "" {
+		fill(s, "spec.backup.keep", &spec.Backup.Keep, DefaultBackupKeep)
+	}
 	for i := range spec.Hosts {
 		h := &spec.Hosts[i]
 		if h.Role == roleMaster {

@@ -27,7 +27,7 @@ type object = map[string]any
 // Schema is the JSON Schema (2020-12) of an inventory, for editors. It knows
 // less than Parse: what one value means for another, it mostly cannot say.
 func Schema() ([]byte, error) {
-	docs, err := readDocs(typesSource, copiesSource)
+	docs, err := readDocs(typesSource, backupSource, copiesSource)
 	if err != nil {
 		return nil, fmt.Errorf("schema: read the types' comments: %w", err)
 	}

@@ -9,6 +9,9 @@ const (
 	patternCheck   = `^[A-Za-z][A-Za-z0-9-]*$`
 	patternCopy    = `^(sftp://([^:@/]+@)?[^/@?#]+/[^?#]+|s3://[a-z0-9][a-z0-9.-]+[a-z0-9](/[^?#]*)?|masters:///[^/?#]+/[^?#]+)$`
 	patternKey     = `^(ssh|ecdsa|sk)-[^ ]+ [A-Za-z0-9+/=]+( .*)?$`
+	// of a schedule, and of a recipient of age
+	patternDuration  = `^([0-9]+(\.[0-9]+)?(h|m|s))+$`
+	patternRecipient = `^age1[0-9a-z]+$`
 )
 
 var (
@@ -63,6 +66,9 @@ var rules = map[string]object{
 	},
 	"BackupCopy.to":       {"pattern": patternCopy, "examples": []string{"sftp://backup@nas.example.com/srv/backups", "s3://bucket/prefix", "masters:///var/backups/ha-install"}},
 	"BackupCopy.endpoint": {"pattern": `^https?://[^/@?#]+/?$`},
+	"Backup.schedule":   {"pattern": patternDuration, "examples": []string{"24h"}},
+	"Backup.keep":       {"minimum": 1, "default": DefaultBackupKeep},
+	"Backup.recipients": {"items": object{"type": "string", "pattern": patternRecipient}},
 	"Preflight.ignoreErrors": {"items": object{
 		"type": "string", "pattern": patternCheck, "not": object{"enum": []string{"all", "All", "ALL"}},
 	}},

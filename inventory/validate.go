@@ -38,6 +38,7 @@ func validate(s *source, c *Cluster) {
 	v.software()
 	v.preflight()
 	v.copies()
+	v.backup()
 	v.raw()
 }
 

@@ -115,7 +115,7 @@ func (a *apply) stages() []phase.Stage {
 	if len(masters) >= hardenFrom {
 		stages = append(stages, phase.One(a.rememberExisting()), a.hardenInTurn(masters))
 	}
-	return append(stages,
+	stages = append(stages,
 		phase.One(a.network()),
 		phase.AtOnce(workers, a.joinWorker),
 		phase.AtOnce(c.Nodes(), a.labels),
@@ -123,6 +123,7 @@ func (a *apply) stages() []phase.Stage {
 		phase.One(a.verify()),
 		phase.One(a.dataPath()),
 	)
+	return append(stages, a.scheduling()...)
 }
 
 func notNodes(hosts []inventory.Host) []inventory.Host {

@@ -5,15 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
-	"sync"
 	"time"
 
-	"github.com/ha-install/ha-install/inventory"
 	"github.com/ha-install/ha-install/provision/backup"
 	"github.com/ha-install/ha-install/provision/etcd"
-	"github.com/ha-install/ha-install/provision/host"
-
 	"github.com/ha-install/ha-install/provision/phase"
 	"github.com/ha-install/ha-install/provision/units"
 	"github.com/ha-install/ha-install/templates"
@@ -24,6 +21,13 @@ type BackupOptions struct {
 	Directory string      // on this machine; it has a directory for each cluster
 	Seal      backup.Seal // none: without the keys
 	Copies    CopyOptions // where copies go besides
+	// Spare is what has to stay free there, in bytes, where others live on the
+	// same disk.
+	Spare int64
+	// Prefer is whose member is asked for the snapshot before others as good.
+	Prefer string
+	// Sure is asked before the backup appears under its name; nil: it may.
+	Sure func(context.Context) error
 }
 
 // Backed is a backup that was made.
@@ -36,7 +40,10 @@ type Backed struct {
 // changes nothing on any host, and needs no lock: what it takes is a state that
 // etcd had at one revision, whoever works on the cluster meanwhile.
 func Backup(ctx context.Context, s *Site, o BackupOptions, run *phase.Runner) (Backed, error) {
-	b := s.newBacking(o)
+	return s.newBacking(o).run(ctx, run)
+}
+
+func (b *backing) run(ctx context.Context, run *phase.Runner) (Backed, error) {
 	defer b.close()
 	var stages []phase.Stage
 	for _, step := range b.steps() {
@@ -66,7 +73,8 @@ func explainBackup(o BackupOptions) []phase.Change {
 
 // backing is one backup on its way.
 type backing struct {
-	*Site
+	origin
+	members *etcd.Members
 	options BackupOptions
 	store   backup.Store
 	draft   *backup.Draft // nil before it is begun
@@ -76,8 +84,11 @@ type backing struct {
 }
 
 func (s *Site) newBacking(o BackupOptions) *backing {
-	name := s.Cluster.Metadata.Name
-	return &backing{Site: s, options: o, store: backup.In(o.Directory, name), began: time.Now(), m: backup.Manifest{Cluster: name, Program: s.Operation.Version}}
+	return newBacking(s, s.members, s.Cluster.Metadata.Name, s.Operation.Version, o)
+}
+
+func newBacking(of origin, members *etcd.Members, cluster, version string, o BackupOptions) *backing {
+	return &backing{origin: of, members: members, options: o, store: backup.In(o.Directory, cluster), began: time.Now(), m: backup.Manifest{Cluster: cluster, Program: version}}
 }
 
 // close removes what did not become a backup.
@@ -130,11 +141,11 @@ func (b *backing) snapshot(ctx context.Context) error {
 			return ctx.Err()
 		}
 		tellVerdict(ctx, v, "snapshot", nil)
-		from, err := nextSource(v, failed)
+		from, err := nextSource(v, b.options.Prefer, failed)
 		if err != nil {
 			return err
 		}
-		if err = b.store.Room(roomFor(from.DBSize)); err == nil {
+		if err = b.store.Room(roomFor(from.DBSize) + b.options.Spare); err == nil {
 			err = b.takeFrom(ctx, v, from)
 		}
 		var local *backup.LocalError
@@ -149,9 +160,13 @@ func (b *backing) snapshot(ctx context.Context) error {
 // roomFor is what a backup of a database of that size may need.
 func roomFor(dbSize int64) int64 { return dbSize + dbSize/10 + 1<<20 }
 
-// nextSource is the best of the members that have not failed yet.
-func nextSource(v etcd.Verdict, failed map[string]error) (etcd.Member, error) {
+// nextSource is the best of the members that have not failed yet; of followers that
+// are as good the one that is preferred.
+func nextSource(v etcd.Verdict, prefer string, failed map[string]error) (etcd.Member, error) {
 	sources, err := etcd.SnapshotSources(v)
+	if i := slices.IndexFunc(sources, func(m etcd.Member) bool { return m.Host == prefer && m.Healthy && !m.Leader }); i > 0 {
+		sources[0], sources[i] = sources[i], sources[0]
+	}
 	for _, m := range sources {
 		if failed[m.Host] == nil {
 			return m, nil
@@ -212,10 +227,10 @@ give --recipient, --recipients-file or --passphrase-file to put them in, encrypt
 
 // keys seals the CA set and the key of the encryption at rest.
 func (b *backing) keys(ctx context.Context) error {
-	b.m.KubernetesVersion = b.runningVersion(ctx)
+	b.m.KubernetesVersion = b.runningVersion(ctx, b.m.From)
 	if b.options.Seal.None() {
 		phase.Tell(ctx, WithoutKeys)
-		b.m.CASHA256 = CAFingerprint(ctx, b.Site)
+		b.m.CASHA256 = b.caFingerprint(ctx)
 		return nil
 	}
 	found, err := b.commonSecrets(ctx)
@@ -230,76 +245,14 @@ func (b *backing) keys(ctx context.Context) error {
 	return err
 }
 
-// CAFingerprint tells the cluster of the hosts from others of its name: the
-// fingerprint of its CA set, as the first master with a marker of the cluster
-// says; empty when none does.
-func CAFingerprint(ctx context.Context, s *Site) string {
-	for _, ih := range s.Cluster.ControlPlanes() {
-		h, err := s.host(ih.Name)
-		if err != nil {
-			continue
-		}
-		if m, err := readMarker(ctx, h); err == nil && m.Cluster == s.Cluster.Metadata.Name && m.CASHA256 != "" {
-			return m.CASHA256
-		}
-	}
-	return ""
-}
-
-// commonSecrets reads the secrets of every master that answers; they must be
-// the same.
-func (b *backing) commonSecrets(ctx context.Context) (*secrets, error) {
-	var mu sync.Mutex
-	found := map[string]*secrets{}
-	failed := b.onAll(ctx, b.Cluster.ControlPlanes(), func(ctx context.Context, ih inventory.Host, h host.Host) error {
-		s, err := readSecrets(ctx, h, b.Cluster.Metadata.Name)
-		if err == nil {
-			mu.Lock()
-			found[ih.Name] = s
-			mu.Unlock()
-		}
-		return err
-	})
-	names := sortedKeys(found)
-	if len(names) == 0 {
-		return nil, fmt.Errorf("no master has given the cluster's CA set:\n%w", failed)
-	}
-	for _, name := range names[1:] {
-		if err := sameSecrets(names[0], name, found[names[0]], found[name]); err != nil {
-			return nil, err
-		}
-	}
-	return found[names[0]], nil
-}
-
-// runningVersion is what the master's API server is of, as its manifest says,
-// or another one's; empty when none says.
-func (b *backing) runningVersion(ctx context.Context) string {
-	masters := b.Cluster.ControlPlanes()
-	for _, first := range []bool{true, false} {
-		for _, ih := range masters {
-			if (ih.Name == b.m.From) != first {
-				continue
-			}
-			h, err := b.host(ih.Name)
-			if err != nil {
-				continue
-			}
-			pod, err := h.ReadFile(ctx, apiServerManifest)
-			if err != nil {
-				continue
-			}
-			if v, err := imageVersion(apiServerManifest, pod); err == nil {
-				return v
-			}
-		}
-	}
-	return ""
-}
-
 // keep lets the backup appear under its name.
 func (b *backing) keep(ctx context.Context) error {
 	b.m.Took = units.Seconds(time.Since(b.began).Round(time.Millisecond))
+	if b.options.Sure != nil {
+		if err := b.options.Sure(ctx); err != nil {
+			return err
+		}
+	}
 	path, err := b.draft.Commit(b.m)
 	if err != nil {
 		return err

@@ -262,15 +262,20 @@ func TestTheNextSourceOfASnapshot(t *testing.T) {
 	for i, name := range []string{"cp-1", "cp-2", "cp-3"} {
 		v.Members = append(v.Members, etcd.Member{ID: etcd.MemberID(i + 1), Name: name, Host: name, Role: etcd.Voter, State: etcd.MemberHealthy, Healthy: true, Leader: i == 0})
 	}
+	for prefer, want := range map[string]string{"": "cp-2", "cp-2": "cp-2", "cp-3": "cp-3", "cp-1": "cp-2", "cp-9": "cp-2"} {
+		if m, err := nextSource(v, prefer, nil); err != nil || m.Host != want {
+			t.Errorf("with %q preferred: %s, want %s: %v", prefer, m.Host, want, err)
+		}
+	}
 	failed := map[string]error{}
 	for _, want := range []string{"cp-2", "cp-3", "cp-1"} {
-		m, err := nextSource(v, failed)
+		m, err := nextSource(v, "", failed)
 		if err != nil || m.Host != want {
 			t.Fatalf("%s, want %s: %v", m.Host, want, err)
 		}
 		failed[want] = fmt.Errorf("%s: it died", want)
 	}
-	_, err := nextSource(v, failed)
+	_, err := nextSource(v, "", failed)
 	for name := range failed {
 		if err == nil || !strings.Contains(err.Error(), name+": it died") {
 			t.Errorf("%v does not name %s", err, name)
@@ -278,7 +283,7 @@ func TestTheNextSourceOfASnapshot(t *testing.T) {
 	}
 	v.State = etcd.Split
 	var q *etcd.QuorumError
-	if _, err := nextSource(v, nil); !errors.As(err, &q) {
+	if _, err := nextSource(v, "", nil); !errors.As(err, &q) {
 		t.Errorf("of a split cluster: %v", err)
 	}
 }

@@ -112,7 +112,7 @@ func (a *apply) mark(name string, ih inventory.Host, known func() marker) phase.
 	}
 }
 
-func readMarker(ctx context.Context, h host.Reader) (marker, error) {
+func readMarker(ctx context.Context, h fileReader) (marker, error) {
 	var m marker
 	data, err := h.ReadFile(ctx, markerFile)
 	if err != nil {

@@ -131,6 +131,12 @@ func TestEveryFakeIsCompared(t *testing.T) {
 			t.Fatal(err)
 		}
 		note()
+		for _, what := range []Chore{ScheduleBackups(), UnscheduleBackups()} {
+			if _, _, err := choreAll(t.Context(), w, backedUpEvery(withoutCA(five), "6h"), what, nil); err != nil {
+				t.Fatal(err)
+			}
+			note()
+		}
 		if _, err := backUp(t.Context(), w, five, BackupOptions{Directory: t.TempDir()}, nil, nil); err != nil {
 			t.Fatal(err)
 		}

@@ -48,19 +48,25 @@ func (s *Site) etcdTLS(ctx context.Context, ih inventory.Host) (*tls.Config, err
 	if err != nil {
 		return nil, err
 	}
+	cfg, err := etcdClientTLS(ctx, h)
+	return cfg, onHost(ih.Name, err)
+}
+
+func etcdClientTLS(ctx context.Context, h fileReader) (*tls.Config, error) {
 	var pem [3][]byte
 	for i, name := range []string{"etcd/ca.crt", "etcd/healthcheck-client.crt", "etcd/healthcheck-client.key"} {
+		var err error
 		if pem[i], err = h.ReadFile(ctx, path.Join(kube.PKIDir, name)); err != nil {
-			return nil, onHost(ih.Name, err)
+			return nil, err
 		}
 	}
 	pair, err := tls.X509KeyPair(pem[1], pem[2])
 	if err != nil {
-		return nil, fmt.Errorf("%s: etcd's health check certificate: %w", ih.Name, err)
+		return nil, fmt.Errorf("etcd's health check certificate: %w", err)
 	}
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(pem[0]) {
-		return nil, fmt.Errorf("%s: %s/etcd/ca.crt holds no certificate", ih.Name, kube.PKIDir)
+		return nil, fmt.Errorf("%s/etcd/ca.crt holds no certificate", kube.PKIDir)
 	}
 	return &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}, nil
 }

@@ -164,6 +164,7 @@ func newWorld(t testing.TB, c *inventory.Cluster) *sim.World {
 	w.Talk(holdScript, func(h *sim.Host, args []string, in io.Reader, out io.Writer) error { return h.Hold(args[1], in, out) })
 	w.Script(endEtcdScript, func(*sim.Host, []string) ([]byte, error) { return nil, nil }) // it answers by itself, later
 	w.Script(glanceScript, func(h *sim.Host, args []string) ([]byte, error) { return h.Glance(args), nil })
+	w.Script(scheduleScript, func(h *sim.Host, _ []string) ([]byte, error) { return h.Schedule(), nil })
 	w.Script(certificatesScript, func(h *sim.Host, args []string) ([]byte, error) { return h.Certificates(args), nil })
 	w.Script(versions.Script, func(h *sim.Host, args []string) ([]byte, error) { return h.Versions(args), nil })
 	w.Script(etcdCommandScript, func(h *sim.Host, _ []string) ([]byte, error) { return h.EtcdCommand(), nil })

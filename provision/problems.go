@@ -41,6 +41,7 @@ func (st *Status) Conclude() {
 	}
 	c.clocks()
 	c.endpoint(masters)
+	c.backups()
 	if st.LeaderErr != "" {
 		c.problem("leaders: %s", st.LeaderErr)
 	}

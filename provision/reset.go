@@ -64,6 +64,9 @@ func (s *Site) resetNode(ih inventory.Host) phase.Phase {
 			if err != nil {
 				return err
 			}
+			if err := endSchedule(ctx, h); err != nil {
+				return err
+			}
 			if err := cleanNode(ctx, h); err != nil {
 				return err
 			}

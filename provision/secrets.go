@@ -144,7 +144,13 @@ func (a *apply) givenAgrees(ctx context.Context, found *secrets) error {
 	}
 }
 
-func readSecrets(ctx context.Context, h host.Reader, cluster string) (*secrets, error) {
+// fileReader is whoever can read a master's files: a connection to it, or the
+// program on the master itself.
+type fileReader interface {
+	ReadFile(ctx context.Context, path string) ([]byte, error)
+}
+
+func readSecrets(ctx context.Context, h fileReader, cluster string) (*secrets, error) {
 	m, err := readMarker(ctx, h)
 	if err != nil {
 		return nil, err

@@ -33,6 +33,9 @@ type Site struct {
 	// not ask the endpoint from here.
 	Operator kube.Dialer
 
+	programSum  string // of this program, once it was read; mu guards it
+	programSize int64
+
 	hosts   map[string]host.Host
 	down    map[string]error // hosts that no connection could be made to
 	members *etcd.Members

@@ -50,8 +50,13 @@ type Status struct {
 	Warnings []string `json:"warnings"`
 	// Thresholds are those that were crossed, the quorum's own included.
 	Thresholds []etcd.Crossing `json:"thresholds"`
+	// Backups are those that the masters make by themselves; nil where none has the
+	// timer.
+	Backups *ScheduledBackups `json:"scheduledBackups,omitempty"`
 	// Changes are since the round before, when there was one.
 	Changes []Change `json:"changes,omitempty"`
+
+	wanted time.Duration // between scheduled backups, as the inventory has it; 0 for none
 }
 
 // Running is an operation under way, as the hosts tell it.
@@ -115,6 +120,8 @@ type HostStatus struct {
 	Disks        []Disk   `json:"disks,omitempty"`
 	Certificates []Expiry `json:"certificates,omitempty"` // soonest first
 	Expires      *Expiry  `json:"firstExpiry,omitempty"`
+	// Schedule is what a master knows of scheduled backups; nil where it makes none.
+	Schedule *ScheduleStatus `json:"schedule,omitempty"`
 
 	held *host.BusyError
 }
@@ -132,7 +139,7 @@ const ok = "ok"
 // connected to is waited for, within limits, while the others are asked.
 func TakeStatus(ctx context.Context, s *Site) Status {
 	began := s.round()
-	st := Status{Schema: StatusSchema, Cluster: s.Cluster.Metadata.Name, At: began.UTC(), Hosts: make([]HostStatus, len(s.Cluster.Spec.Hosts))}
+	st := Status{Schema: StatusSchema, Cluster: s.Cluster.Metadata.Name, At: began.UTC(), Hosts: make([]HostStatus, len(s.Cluster.Spec.Hosts)), wanted: s.Cluster.Spec.Backup.Every()}
 	looking, enough := context.WithDeadline(ctx, began.Add(lookBudget))
 	defer enough()
 	asked, cancel := context.WithDeadline(ctx, began.Add(questionBudget))
@@ -229,6 +236,7 @@ func (s *Site) hostStatus(ctx context.Context, ih inventory.Host, st *HostStatus
 	case inventory.RoleControlPlane:
 		wg.Go(func() { st.ControllerManager = verdictOf(kube.ControllerManagerHealthz(ctx, h)) })
 		wg.Go(func() { st.Scheduler = verdictOf(kube.SchedulerHealthz(ctx, h)) })
+		wg.Go(func() { st.Schedule, _ = askSchedule(ctx, h) }) // a warning at most; who is silent is told by the others
 		fallthrough
 	default:
 		wg.Go(func() { st.Kubelet = verdictOf(kube.KubeletHealthz(ctx, h)) })

@@ -178,6 +178,12 @@ type status struct {
 	}
 	Hosts   []hostStatus
 	Leaders []struct{ Component, Node string }
+
+	ScheduledBackups *struct {
+		EverySeconds, AgeSeconds float64
+		Masters                  []string
+		Newest                   struct{ Host, Path string }
+	}
 }
 
 type hostStatus struct {

@@ -89,6 +89,7 @@ func TestCluster(t *testing.T) {
 		{"asked on a terminal", askedOnTerminal, false},
 		{"status", statusWithFaults, false},
 		{"backup", backups, false},
+		{"backups by schedule", backupsBySchedule, true},
 		{"power off a master", powerOffMasters, false},
 		{"power off the balancer with the VIP", powerOffBalancer, false},
 		{"both balancers start anew", restartBalancers, true},

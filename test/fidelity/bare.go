@@ -2,6 +2,7 @@ package fidelity
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ha-install/ha-install/provision/host"
+	"github.com/ha-install/ha-install/templates"
 )
 
 // scratch is where claims about files are played.
@@ -206,6 +208,11 @@ func steps() []Claim {
 func units() []Claim {
 	const absent = "haproxy.service"
 	return []Claim{
+		{"a program that was not sent cannot be asked", []string{templates.BackupProgram}, func(ctx context.Context, s *Scene) string {
+			_, err := s.Host.Query(ctx, templates.BackupProgram, "backup", "turn", "--check", "--config", templates.BackupConfigPath)
+			var failed *host.RunError
+			return fmt.Sprint(errors.As(err, &failed))
+		}, "true"},
 		{"a unit that is not there can be asked for", []string{"systemctl show --property LoadState", "systemctl show --property ActiveState"}, func(ctx context.Context, s *Scene) string {
 			return s.answers(ctx, loadState(absent), activeState(absent), activeState("haproxy"))
 		}, "not-found, inactive, inactive"},

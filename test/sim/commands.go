@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/ha-install/ha-install/provision/host"
+	"github.com/ha-install/ha-install/templates"
 )
 
 const (
@@ -31,6 +32,8 @@ func unitKinds() map[string]unitKind {
 		"kubelet.service":              {needs: []string{"/usr/local/bin/kubelet", "/etc/systemd/system/kubelet.service"}, config: "/etc/systemd/system/kubelet.service.d"},
 		"haproxy.service":              {from: "haproxy", config: "/etc/haproxy"},
 		"keepalived.service":           {from: "keepalived", config: "/etc/keepalived"},
+		templates.BackupTimer:          {needs: templates.BackupUnits(), config: "/etc/ha-install"},
+		templates.BackupService:        {needs: templates.BackupUnits()},
 		"systemd-modules-load.service": {from: "dpkg", config: "/etc/modules-load.d"},
 	}
 }
@@ -373,7 +376,7 @@ func (h *Host) query(argv []string) ([]byte, error) {
 		}
 	case strings.HasPrefix(line, "systemctl show --property ActiveState --value "):
 		unit := argv[len(argv)-1]
-		if !strings.HasSuffix(unit, ".service") {
+		if path.Ext(unit) == "" {
 			unit += ".service"
 		}
 		state := "inactive"
@@ -401,6 +404,8 @@ func (h *Host) query(argv []string) ([]byte, error) {
 		return h.askHAProxy(argv)
 	case argv[0] == "perl" && len(argv) == 7:
 		return h.hear(argv)
+	case argv[0] == templates.BackupProgram:
+		return nil, h.checkTurn(argv)
 	case argv[0] == "find" && argv[1] == stepsDir:
 		return h.findSteps(argv)
 	default:

@@ -1,0 +1,60 @@
+package cmd
+
+import (
+	"bytes"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ha-install/ha-install/provision"
+	"github.com/ha-install/ha-install/provision/schedule"
+	"github.com/ha-install/ha-install/provision/units"
+)
+
+func TestBackupScheduleIsShownAndTheTurnIsNot(t *testing.T) {
+	code, out, _ := run(t, "", "backup", "--help")
+	if code != 0 || !strings.Contains(out, "  schedule ") || strings.Contains(out, "  turn ") {
+		t.Errorf("exit %d\n%s", code, out)
+	}
+	if code, out, _ := run(t, "", "backup", "schedule", "--help"); code != 0 || !strings.Contains(out, "--off") || !strings.Contains(out, "spec:\n    backup:") {
+		t.Errorf("exit %d\n%s", code, out)
+	}
+}
+
+func TestBackupScheduleNeedsEveryHost(t *testing.T) {
+	file := writeInventory(t, nil)
+	for _, args := range [][]string{{"--yes"}, {"--off", "--yes"}, {"--plan"}} {
+		if code, _, errOut := run(t, "", append(append([]string{"backup", "schedule"}, args...), file)...); code != exitUnreachable {
+			t.Errorf("%q: exit %d, %s", args, code, errOut)
+		}
+	}
+	if code, _, errOut := run(t, "", "backup", "schedule"); code != exitUsage {
+		t.Errorf("without an inventory: exit %d, %s", code, errOut)
+	}
+}
+
+func TestTurnWithoutConfigurationSaysSo(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "backup.json")
+	for _, args := range [][]string{{}, {"--check"}} {
+		code, _, errOut := run(t, "", append([]string{"backup", "turn", "--config", missing}, args...)...)
+		if code != exitOther || !strings.Contains(errOut, missing) {
+			t.Errorf("%q: exit %d, %s", args, code, errOut)
+		}
+	}
+}
+
+func TestStatusShowsTheNewestScheduledBackup(t *testing.T) {
+	every := provision.ScheduledBackups{Every: units.Seconds(6 * time.Hour), Masters: []string{"cp-1", "cp-2"}}
+	none, some := every, every
+	some.Newest, some.Age = &schedule.Note{Host: "cp-2", Path: "/b/lab/2026-11-23T06-00-00Z", Revision: 44}, units.Seconds(125*time.Minute)
+	for want, b := range map[string]*provision.ScheduledBackups{
+		"\nbackups every 6h0m0s by cp-1, cp-2: none yet\n":                                                              &none,
+		"\nbackups every 6h0m0s by cp-1, cp-2: the newest is 2h5m old, cp-2:/b/lab/2026-11-23T06-00-00Z, revision 44\n": &some,
+	} {
+		var out bytes.Buffer
+		if err := renderStatus(&out, provision.Status{Backups: b}); err != nil || !strings.Contains(out.String(), want) {
+			t.Errorf("%v: want %q in\n%s", err, want, out.String())
+		}
+	}
+}
