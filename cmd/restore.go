@@ -15,10 +15,11 @@ import (
 	"github.com/ha-install/ha-install/provision/phase"
 )
 
-const restoreHelp = `restore takes a cluster back to what it was in a backup, on the same masters. All
-that was written since is lost: it says how much, and asks for the cluster's name.
+const restoreHelp = `restore takes a cluster back to what it was in a backup: on the same masters or,
+where all masters of the inventory are bare, on them. All that was written since is
+lost: it says how much, and asks for the cluster's name.
 
-Before anything stops: the backup is proved, all of it (as "backup verify" does);
+On the same masters, before anything stops: the backup is proved, all of it (as "backup verify" does);
 its cluster, CA, members and versions are held against the inventory and the
 hosts; every master has to be reachable, whole, and to have room; a backup of
 what is there now is taken where a member can give one; the snapshot is sent to
@@ -31,6 +32,15 @@ revisions above all that were ever seen. API servers follow when all members vot
 and hold the same data, controllers after them, and the kubelets of the workers
 are restarted. A Deployment is made, scaled and deleted at the end, and the
 cluster is verified as after apply.
+
+On bare hosts, which may have other names, addresses and another endpoint: the
+backup's keys have to be opened (--identity or --passphrase-file), for the hosts get
+its CA and the key of its Secrets; its networks are held against the inventory's, and
+no master of before may still serve. Then everything is done as by apply, but that
+the first master's etcd starts with the backup's data, as a cluster of its own. The
+Nodes of the backup are taken out of the API before anything joins, so that their
+pods are made anew on the new hosts. What pods kept on the disks of lost hosts is in
+no backup.
 
 A run that breaks off anywhere is finished by the same command; until then every
 other verb refuses.`
@@ -52,7 +62,7 @@ func (f *remakeFlags) add(c *cobra.Command) {
 	c.MarkFlagsMutuallyExclusive("plan", "confirm")
 	c.Flags().StringVar(&f.backups, "backup-directory", "", `where backups lie, and what is there now is put (default "backups" beside the inventory)`)
 	_ = c.MarkFlagDirname("backup-directory") // the flag was just made
-	c.Flags().StringVar(&f.identity, "identity", "", "a file with the age identity that opens the backup's keys, to check them, too")
+	c.Flags().StringVar(&f.identity, "identity", "", "a file with the age identity that opens the backup's keys: to check them, and needed on bare hosts")
 	_ = c.MarkFlagFilename("identity") // the flag was just made
 	f.who.add(c)
 }
@@ -64,11 +74,12 @@ func newRestore() *cobra.Command {
 	var places copyFlags
 	c := inventoryArg(&cobra.Command{
 		Use:   "restore INVENTORY --from BACKUP",
-		Short: "Take etcd back to a backup, on the same masters",
+		Short: "Take etcd back to a backup, on the same masters or on bare ones",
 		Long:  restoreHelp + "\n\n" + interruptHelp + "\n\n" + eventHelp,
 		Example: `  ha-install restore --plan --from 2026-11-23T04-26-01Z inventory.yaml
   ha-install restore --from backups/prod/2026-11-23T04-26-01Z inventory.yaml
-  ha-install restore --from s3://bucket/backups/prod/2026-11-23T04-26-01Z inventory.yaml`,
+  ha-install restore --from s3://bucket/backups/prod/2026-11-23T04-26-01Z inventory.yaml
+  ha-install restore --from 2026-11-23T04-26-01Z --identity key.txt new-hosts.yaml`,
 	})
 	flags.add(c)
 	c.Flags().StringVar(&from, "from", "", "the backup: its directory, its name among those of the cluster, or the URL of a copy, which is fetched and verified first")
@@ -85,6 +96,9 @@ func newRestore() *cobra.Command {
 		o := provision.RestoreOptions{Again: again}
 		if o.Backup, o.Expected, err = flags.backup(base); err != nil {
 			return err
+		}
+		if o.Openers, err = backup.Openers(flags.identity, flags.who.passphraseFile); err != nil {
+			return &usageError{err}
 		}
 		o.From = chosen(o.Backup.Directory, cluster.Metadata.Name, from)
 		if strings.Contains(from, "://") {

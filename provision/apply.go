@@ -24,6 +24,7 @@ type apply struct {
 	bundle  *bundle.Bundle // nil when software is found installed
 	secrets *secrets       // filled by the phase "secrets"
 	facts   map[string]hostFacts
+	onto    *rehousing // what the cluster is made anew from; nil for a plain apply
 	beginning
 	forecast
 }
@@ -86,7 +87,9 @@ func (a *apply) stages() []phase.Stage {
 		stages = append(stages, phase.One(a.agree()))
 	}
 	stages = append(stages,
-		phase.AtOnce(all, a.claim),
+		phase.AtOnce(all, a.claim))
+	stages = append(stages, a.onto.begun()...)
+	stages = append(stages,
 		phase.Together(phase.AtOnce(all, a.software), phase.One(a.makeSecrets())),
 		phase.AtOnce(bare, a.configure),
 		phase.InTurn(running, a.reconfigure),
@@ -97,8 +100,9 @@ func (a *apply) stages() []phase.Stage {
 	)
 	stages = append(stages, a.balancing()...)
 	if !a.established {
+		stages = append(stages, a.onto.seeded()...)
 		stages = append(stages,
-			phase.Together(phase.One(a.initialise()), phase.AtOnce(a.joiners(), a.prepare)),
+			phase.Together(phase.One(a.onto.initialise(a.initialise())), phase.AtOnce(a.joiners(), a.prepare)),
 			phase.One(a.establish(a.first)))
 		if a.external() {
 			stages = append(stages, phase.One(a.checkBalancer()))
@@ -106,6 +110,7 @@ func (a *apply) stages() []phase.Stage {
 	} else {
 		stages = append(stages, phase.AtOnce(a.joiners(), a.prepare))
 	}
+	stages = append(stages, a.onto.settled()...)
 	stages = append(stages,
 		phase.InTurn(a.joiners(), a.join),
 		phase.AtOnce(masters, a.establish))
@@ -123,7 +128,7 @@ func (a *apply) stages() []phase.Stage {
 		phase.One(a.verify()),
 		phase.One(a.dataPath()),
 	)
-	return append(stages, a.scheduling()...)
+	return slices.Concat(stages, a.scheduling(), a.onto.ended())
 }
 
 func notNodes(hosts []inventory.Host) []inventory.Host {

@@ -129,7 +129,7 @@ func (s *search) sightings(ctx context.Context, first bool) ([]string, error) {
 	if err != nil {
 		return seen, err
 	}
-	lease, err := client.CoordinationV1().Leases("kube-node-lease").Get(ctx, s.lost.Name, metav1.GetOptions{})
+	lease, err := client.CoordinationV1().Leases(kube.NodeLeases).Get(ctx, s.lost.Name, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
 		return seen, ctx.Err()
@@ -177,6 +177,9 @@ func (s *search) knock(ctx context.Context) []string {
 	return seen
 }
 
+// isOpen is the answer of a port on which something listens.
+const isOpen = "is open"
+
 // answer is how a host shows on a port that it is there; "" when it does not.
 func answer(ctx context.Context, d kube.Dialer, address string) string {
 	ctx, cancel := context.WithTimeout(ctx, knock)
@@ -185,7 +188,7 @@ func answer(ctx context.Context, d kube.Dialer, address string) string {
 	switch {
 	case err == nil:
 		conn.Close()
-		return "is open"
+		return isOpen
 	case errors.Is(err, syscall.ECONNREFUSED), strings.Contains(strings.ToLower(err.Error()), "connection refused"):
 		return "is refused by it, so that it runs"
 	}

@@ -104,7 +104,7 @@ var byState = []string{
 var attempt = regexp.MustCompile(`-[0-9]+$`)
 
 // TestEveryFakeIsCompared goes through all calls that apply, scaling out, an upgrade,
-// a drill, a care for etcd, a backup, a restore, removals, a replacement and reset make, and wants a claim, or the comparison of states, for each of them.
+// a drill, a care for etcd, a backup, restores, removals, a replacement and reset make, and wants a claim, or the comparison of states, for each of them.
 func TestEveryFakeIsCompared(t *testing.T) {
 	t.Parallel()
 	three, dirs := dressed(t), baseDirs(t)
@@ -178,6 +178,18 @@ func TestEveryFakeIsCompared(t *testing.T) {
 		running(t, w, three, dirs[0])
 		w.Destroy("cp-3")
 		if _, err := replaceHost(t.Context(), w, withoutCA(four), dirs[0], "cp-3", "cp-4", nil); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range w.Trace() {
+			calls[attempt.ReplaceAllString(c.Name, "")] = true
+		}
+	})
+	lost, c := loseAll(t, three, dirs[0]), elsewhere(t)
+	other := lost.onto(t, c)
+	bubble(t, func(t *testing.T) {
+		w := other.World(t, c)
+		w.Slow = true
+		if _, err := restoreAll(t.Context(), w, c, dirs[0], lost.o, nil, nil); err != nil {
 			t.Fatal(err)
 		}
 		for _, c := range w.Trace() {

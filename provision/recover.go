@@ -111,7 +111,9 @@ func (rc *recovery) begin(ctx context.Context) (err error) {
 		return err
 	}
 	rc.now = rc.members.Judge(ctx, etcd.Options{ReadOnly: true, Inputs: true})
-	rc.note = rc.lastNote()
+	if rc.note = rc.lastNote(); rc.note != nil && rc.note.Onto && !rc.note.Done {
+		return halfDone(*rc.note, "its hosts")
+	}
 	rc.facts = rc.gather()
 	if err := rc.bestBackup(ctx); err != nil {
 		return err

@@ -36,12 +36,19 @@ type restore struct {
 	before   func(*restore) []phase.Stage // what comes before anything stops; nil for nothing
 }
 
-// Restore takes a cluster back to what it was in a backup, on the same masters:
-// on all of them etcd is stopped and made anew from the same snapshot, as a
+// Restore takes a cluster back to what it was in a backup. Where all masters of
+// the inventory are bare it is made anew on them, see rehousing; else on the same
+// masters: on all of them etcd is stopped and made anew from the same snapshot, as a
 // cluster that no member of the one before can join. It needs every master. A
 // run that broke off is finished by the next one of the same backup; a backup
 // that was restored already is left alone, unless again.
 func Restore(ctx context.Context, s *Site, o RestoreOptions, run *phase.Runner) error {
+	if bare, err := s.ontoBare(ctx); err != nil || bare {
+		if err != nil {
+			return err
+		}
+		return s.rehouse(ctx, o, run)
+	}
 	r, done, err := newRestore(ctx, s, o)
 	if err != nil {
 		return err
@@ -62,6 +69,12 @@ func Restore(ctx context.Context, s *Site, o RestoreOptions, run *phase.Runner) 
 func PlanRestore(ctx context.Context, s *Site, o RestoreOptions, tell func(string)) (Plan, error) {
 	view, closeView := s.view()
 	defer closeView()
+	if bare, err := view.ontoBare(ctx); err != nil || bare {
+		if err != nil {
+			return Plan{}, err
+		}
+		return view.planRehouse(ctx, o, tell)
+	}
 	r, done, err := newRestore(ctx, view, o)
 	if err != nil {
 		return Plan{}, err

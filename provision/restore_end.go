@@ -75,9 +75,12 @@ func (r *restore) tryControllers() phase.Phase {
 				return err
 			}
 			image := ""
-			if err := r.openBundle(); err == nil {
+			if r.bundle != nil {
+				image = r.probeImage()
+			} else if err := r.openBundle(); err == nil {
 				image = r.probeImage()
 				r.close()
+				r.bundle = nil
 			}
 			if image == "" {
 				phase.Tell(ctx, "the trial's pods were only scheduled and not started: there is no bundle here that has an image for it")

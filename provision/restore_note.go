@@ -49,6 +49,10 @@ type restoreNote struct {
 	Loss     Loss      `json:"loss"`
 	Began    time.Time `json:"began"`
 	Done     bool      `json:"done"`
+	// Onto says that the cluster is made anew on bare hosts; Made, on the host of
+	// its first member, that kubeadm init has come to its end there.
+	Onto bool `json:"onto,omitempty"`
+	Made bool `json:"made,omitempty"`
 	// After is the ID of the new cluster; 0 before it is Done.
 	After etcd.MemberID `json:"after"`
 }
@@ -118,10 +122,18 @@ func (s *Site) notHalfRestored(ctx context.Context, verb string) error {
 	if len(on) == 0 {
 		return nil
 	}
+	return halfDone(first, strings.Join(on, ", "))
+}
+
+func halfDone(n restoreNote, on string) error {
+	why := "Members of two clusters may run until it is finished"
+	if n.Onto {
+		why = "Until it is finished its hosts hold a part of the backup at most"
+	}
 	return &ConflictError{
-		What: fmt.Sprintf("a %s of the cluster is half done", first.Verb),
-		Why:  fmt.Sprintf("%s began it at %s; %s on %s says so. Members of two clusters may run until it is finished", first.By, first.Began.UTC().Format(time.DateTime+"Z"), restoreFile, strings.Join(on, ", ")),
-		Run:  first.goOn(),
+		What: fmt.Sprintf("a %s of the cluster is half done", n.Verb),
+		Why:  fmt.Sprintf("%s began it at %s; %s on %s says so. %s", n.By, n.Began.UTC().Format(time.DateTime+"Z"), restoreFile, on, why),
+		Run:  n.goOn(),
 	}
 }
 
@@ -130,7 +142,11 @@ func (n restoreNote) goOn() string {
 	if n.Verb == "recover" {
 		return "ha-install recover INVENTORY, which goes on from what is there"
 	}
-	return "ha-install restore INVENTORY --from " + n.From + ", which goes on from what is there"
+	with := ""
+	if n.Onto {
+		with = ", with the same --identity or --passphrase-file"
+	}
+	return "ha-install restore INVENTORY --from " + n.From + with + ", which goes on from what is there"
 }
 
 // noteBegun writes the note on a master, before anything stops.

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"filippo.io/age"
+
 	"github.com/ha-install/ha-install/provision/backup"
 	"github.com/ha-install/ha-install/provision/etcd"
 	"github.com/ha-install/ha-install/provision/units"
@@ -20,6 +22,8 @@ type RestoreOptions struct {
 	From string // the directory of a backup on this machine
 	// Expected is what the backup is held against besides: openers of its keys.
 	Expected backup.Expected
+	// Openers open the backup's keys, which are needed on bare hosts.
+	Openers []age.Identity
 	// Again restores a backup once more that was restored already.
 	Again bool
 	// Backup is where what the cluster holds now is put before.

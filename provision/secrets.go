@@ -96,6 +96,14 @@ func (a *apply) findSecrets(ctx context.Context) (*secrets, error) {
 			found, at = s, ih.Name
 		}
 	}
+	if a.onto != nil { // nothing is drawn: what is in the backup can be read with its own keys only
+		if found != nil {
+			if err := sameSecrets("the backup", at, a.onto.keys, found); err != nil {
+				return nil, err
+			}
+		}
+		return a.onto.keys, nil
+	}
 	return found, a.givenAgrees(ctx, found)
 }
 

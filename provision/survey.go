@@ -344,9 +344,12 @@ func (e *UnledError) Error() string {
 
 func (e *UnledError) Unwrap() error { return e.Err }
 
+// fixedField is a setting by its names in a ClusterConfiguration and in an inventory.
+type fixedField struct{ field, inventory string }
+
 // fixed are the settings of a cluster that every certificate, kubeconfig and
 // Service in it depends on.
-var fixed = []struct{ field, inventory string }{
+var fixed = []fixedField{
 	{"controlPlaneEndpoint", "spec.endpoint"},
 	{"networking.podSubnet", "spec.network.podCIDR"},
 	{"networking.serviceSubnet", "spec.network.serviceCIDR"},
@@ -356,27 +359,32 @@ var fixed = []struct{ field, inventory string }{
 // sameSettings compares two ClusterConfiguration documents in what apply
 // cannot change on a running cluster; all differences are in one error.
 func sameSettings(running, wanted []byte) error {
-	var r, w map[string]any
-	if err := yaml.Unmarshal(running, &r); err != nil {
-		return fmt.Errorf("ConfigMap %s: %w", configMap, err)
-	}
-	if err := yaml.Unmarshal(wanted, &w); err != nil {
+	differ, err := differentSettings(running, wanted, fixed)
+	if err != nil || len(differ) == 0 {
 		return err
-	}
-	var differ []string
-	for _, f := range fixed {
-		if is, want := setting(r, f.field), setting(w, f.field); is != want {
-			differ = append(differ, fmt.Sprintf("%s: the cluster has %s, the inventory wants %s", f.inventory, is, want))
-		}
-	}
-	if len(differ) == 0 {
-		return nil
 	}
 	return &ConflictError{
 		What: "the inventory changes what a running cluster cannot change",
 		Why:  strings.Join(differ, "\n     "),
 		Run:  "set these fields back to what the cluster has",
 	}
+}
+
+// differentSettings says in which of the fields two ClusterConfigurations differ.
+func differentSettings(running, wanted []byte, fields []fixedField) (differ []string, err error) {
+	var r, w map[string]any
+	if err := yaml.Unmarshal(running, &r); err != nil {
+		return nil, fmt.Errorf("ConfigMap %s: %w", configMap, err)
+	}
+	if err := yaml.Unmarshal(wanted, &w); err != nil {
+		return nil, err
+	}
+	for _, f := range fields {
+		if is, want := setting(r, f.field), setting(w, f.field); is != want {
+			differ = append(differ, fmt.Sprintf("%s: the cluster has %s, the inventory wants %s", f.inventory, is, want))
+		}
+	}
+	return differ, nil
 }
 
 func setting(m map[string]any, path string) string {

@@ -202,9 +202,20 @@ func OpenKeys(file string, by []age.Identity) (map[string][]byte, error) {
 	}
 }
 
-// checkKeys wants the files to be one usable CA set of that fingerprint, with
-// the key of the encryption at rest.
-func checkKeys(files map[string][]byte, fingerprint string, now time.Time) error {
+// ReadKeys decrypts an archive of WriteKeys and returns the CA set, which has to
+// bear that fingerprint, and the configuration of the encryption at rest. now is
+// when the set is to be in force.
+func ReadKeys(file string, by []age.Identity, fingerprint string, now time.Time) (*pki.CASet, []byte, error) {
+	files, err := OpenKeys(file, by)
+	if err != nil {
+		return nil, nil, err
+	}
+	return keysIn(files, fingerprint, now)
+}
+
+// keysIn wants the files to be one usable CA set of that fingerprint, with the
+// key of the encryption at rest.
+func keysIn(files map[string][]byte, fingerprint string, now time.Time) (*pki.CASet, []byte, error) {
 	set, err := pki.Load(func(name string) ([]byte, error) {
 		content, ok := files[templates.PKIDir+"/"+name]
 		if !ok {
@@ -213,13 +224,14 @@ func checkKeys(files map[string][]byte, fingerprint string, now time.Time) error
 		return content, nil
 	}, now)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	if got := set.Fingerprint(); got != fingerprint {
-		return fmt.Errorf("its CA set is %.12s, the manifest says %.12s", got, fingerprint)
+		return nil, nil, fmt.Errorf("its CA set is %.12s, the manifest says %.12s", got, fingerprint)
 	}
-	if len(files[templates.EncryptionConfigPath]) == 0 {
-		return fmt.Errorf("%s is not in it", templates.EncryptionConfigPath)
+	encryption := files[templates.EncryptionConfigPath]
+	if len(encryption) == 0 {
+		return nil, nil, fmt.Errorf("%s is not in it", templates.EncryptionConfigPath)
 	}
-	return nil
+	return set, encryption, nil
 }

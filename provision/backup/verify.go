@@ -245,11 +245,7 @@ func (r *Report) checkArchive(file string, m Manifest, by []age.Identity) {
 	case len(by) == 0:
 		return
 	}
-	files, err := OpenKeys(file, by)
-	if err == nil {
-		err = checkKeys(files, m.CASHA256, m.Time)
-	}
-	if err != nil {
+	if _, _, err := ReadKeys(file, by, m.CASHA256, m.Time); err != nil {
 		r.damage(KeysUnusable, "%s: %v", KeysFile, err)
 		return
 	}

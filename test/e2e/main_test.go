@@ -118,6 +118,7 @@ func TestCluster(t *testing.T) {
 		{"upgrade by a patch", upgradeByAPatch, true},
 		{"variants", variants, true},
 		{"balancer on the masters", balancerOnMasters, true},
+		{"restore onto other hosts", restoredElsewhere, true},
 		{"external balancer", externalBalancer, true},
 		{"stopped and planned", stoppedAndPlanned, true},
 		{"fault 3: installer killed once", killedOnce, true},

@@ -52,6 +52,24 @@ func moving() []Claim {
 			}
 			return strings.Join(all, ", ")
 		}, `"fidelity" true done, "fidelity" true done, "" false done`},
+		{"a node's pods are told by its name, and what is not there cannot be deleted", []string{"GET", "DELETE"}, func(ctx context.Context, s *Scene) string {
+			c := s.api(ctx)
+			bound, err := c.CoreV1().Pods(metav1.NamespaceAll).List(ctx, metav1.ListOptions{FieldSelector: "spec.nodeName=" + s.Host.Name()})
+			if err != nil {
+				return seen(err)
+			}
+			others, static := 0, 0
+			for _, p := range bound.Items {
+				if p.Spec.NodeName != s.Host.Name() {
+					others++
+				}
+				if p.Name == "etcd-"+s.Host.Name() {
+					static++
+				}
+			}
+			return fmt.Sprintf("%d of others, %d etcd, %s, %s", others, static, reason(c.CoordinationV1().Leases(kube.NodeLeases).Delete(ctx, "nobody", metav1.DeleteOptions{})),
+				reason(c.StorageV1().CSINodes().Delete(ctx, "nobody", metav1.DeleteOptions{})))
+		}, "0 of others, 1 etcd, NotFound, NotFound"},
 		{"a pod is evicted unless a budget holds it, or it is another of that name", []string{"POST", "GET"}, evictions, "TooManyRequests by a budget, 1 budget that never allows one, Conflict, done"},
 	}
 }

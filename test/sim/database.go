@@ -1,10 +1,18 @@
 package sim
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
+	"strings"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
+	"k8s.io/client-go/kubernetes/scheme"
 
+	"github.com/ha-install/ha-install/test/kubeapi"
 	"github.com/ha-install/ha-install/test/snapdb"
 )
 
@@ -55,5 +63,34 @@ func (s *etcdServer) database() []byte {
 	for _, m := range e.members {
 		ids = append(ids, m.id)
 	}
-	return snapdb.Sent(snapdb.Database(s.h.w.t, max(e.revision, 1), ids...)) // one of nothing is none
+	return snapdb.Sent(snapdb.DatabaseWith(s.h.w.t, max(e.revision, 1), s.h.w.stored(), ids...)) // one of nothing is none
+}
+
+// stored are the objects that a snapshot holds as API servers store them: the
+// Nodes and kubeadm's configuration, where they are asked for.
+func (w *World) stored() []snapdb.Object {
+	if !w.SnapshotObjects {
+		return nil
+	}
+	var all []snapdb.Object
+	store := func(key string, from kubeapi.Object, into runtime.Object) {
+		data, err := json.Marshal(from)
+		if err == nil {
+			err = json.Unmarshal(data, into)
+		}
+		var out bytes.Buffer
+		if err == nil {
+			err = protobuf.NewSerializer(scheme.Scheme, scheme.Scheme).Encode(into, &out)
+		}
+		if err != nil {
+			w.t.Errorf("sim: %s: %v", key, err)
+		}
+		all = append(all, snapdb.Object{Key: []byte(key), Value: out.Bytes()})
+	}
+	for _, name := range w.API.Names("nodes") {
+		name = strings.TrimPrefix(name, "/")
+		store("/registry/minions/"+name, w.API.Get("nodes", "", name), &corev1.Node{})
+	}
+	store("/registry/configmaps/kube-system/kubeadm-config", w.API.Get("configmaps", "kube-system", "kubeadm-config"), &corev1.ConfigMap{})
+	return all
 }

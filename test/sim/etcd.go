@@ -94,7 +94,7 @@ func (h *Host) startEtcd() {
 	defer func() { h.etcdRuns = string(manifest.Content) }()
 	h.adopt()
 	if len(h.under(memberDir)) > 0 {
-		if h.etcdRuns != string(manifest.Content) { // it ends in good order, and starts again
+		if h.etcdRuns != "" && h.etcdRuns != string(manifest.Content) { // it ends in good order, and starts again
 			h.etcdBack = time.Now().Add(h.w.after(etcdRestart))
 		}
 		return

@@ -194,7 +194,8 @@ func (w *World) Foreign() []string {
 	defer w.mu.Unlock()
 	var all []string
 	for _, h := range w.sorted() {
-		if h.etcdProcess() && (h.etcdHas != h.data() || string(h.Files[memberDir+restoreMark].Content) != w.etcd.token) {
+		m := h.listed()
+		if h.etcdProcess() && (h.etcdHas != h.data() || m == nil || h.data() != fmt.Sprint(m.id)) {
 			all = append(all, h.name)
 		}
 	}

@@ -15,16 +15,20 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 )
 
+// Object is a key with its value.
+type Object struct{ Key, Value []byte }
+
 // record is the entry of a revision in the bucket of keys; each revision has a
 // key of its own.
 func record(revision int64) (name, value []byte) {
+	return recordOf(revision, Object{fmt.Appendf(nil, "/registry/%d", revision), bytes.Repeat([]byte("x"), 200)})
+}
+
+func recordOf(revision int64, o Object) (name, value []byte) {
 	name = make([]byte, 17)
 	binary.BigEndian.PutUint64(name, uint64(revision))
 	name[8] = '_'
-	kv := mvccpb.KeyValue{
-		Key: fmt.Appendf(nil, "/registry/%d", revision), Value: bytes.Repeat([]byte("x"), 200),
-		CreateRevision: revision, ModRevision: revision, Version: 1,
-	}
+	kv := mvccpb.KeyValue{Key: o.Key, Value: o.Value, CreateRevision: revision, ModRevision: revision, Version: 1}
 	value, err := kv.Marshal()
 	if err != nil {
 		panic(err)
@@ -47,6 +51,12 @@ func HashKV(revision int64) uint32 {
 // Database is a database with the records up to a revision, and these members.
 func Database(t testing.TB, revision int64, members ...uint64) []byte {
 	t.Helper()
+	return DatabaseWith(t, revision, nil, members...)
+}
+
+// DatabaseWith has objects besides, each in a revision of its own after those.
+func DatabaseWith(t testing.TB, revision int64, objects []Object, members ...uint64) []byte {
+	t.Helper()
 	db, err := bbolt.Open(filepath.Join(t.TempDir(), "db"), 0o600, &bbolt.Options{NoSync: true})
 	if err != nil {
 		t.Fatal(err)
@@ -62,6 +72,12 @@ func Database(t testing.TB, revision int64, members ...uint64) []byte {
 		}
 		for i := range revision {
 			name, value := record(i + 1)
+			if err := buckets["key"].Put(name, value); err != nil {
+				return err
+			}
+		}
+		for i, o := range objects {
+			name, value := recordOf(revision+1+int64(i), o)
 			if err := buckets["key"].Put(name, value); err != nil {
 				return err
 			}

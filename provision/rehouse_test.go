@@ -1,0 +1,303 @@
+package provision
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/ha-install/ha-install/inventory"
+	"github.com/ha-install/ha-install/provision/backup"
+	"github.com/ha-install/ha-install/provision/phase"
+	"github.com/ha-install/ha-install/templates"
+	"github.com/ha-install/ha-install/test/kubeapi"
+	"github.com/ha-install/ha-install/test/sim"
+)
+
+// lostCluster is a backup of a cluster all of whose hosts are gone.
+type lostCluster struct {
+	start *sim.State // its data are what the next etcd of a restore serves
+	o     RestoreOptions
+	ca    string
+	// encryption is the configuration by which its Secrets can be read.
+	encryption string
+}
+
+// loseAll makes the cluster, takes a backup with its keys, and goes.
+func loseAll(t *testing.T, c *inventory.Cluster, dir string) lostCluster {
+	t.Helper()
+	seal, identity := sealed(t)
+	openers, err := backup.Openers(identity, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, lost := BackupOptions{Directory: t.TempDir(), Seal: seal}, lostCluster{}
+	lost.start = madeBy(t, c, func(t *testing.T, w *sim.World) {
+		w.SnapshotObjects = true
+		running(t, w, c, dir)
+		w.API.Set("configmaps", "default", "precious", kubeapi.Object{"data": kubeapi.Object{"is": "here"}})
+		w.API.Set("pods", "kube-system", "flannel-on-w-1", corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"app": "flannel"}}, Spec: corev1.PodSpec{NodeName: "w-1"}})
+		b, err := backUp(t.Context(), w, c, o, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lost.o, lost.ca = RestoreOptions{From: b.Path, Openers: openers}, fingerprintOn(w.Host("cp-1"))
+		lost.encryption = string(w.Host("cp-1").Files[templates.EncryptionConfigPath].Content)
+	})
+	return lost
+}
+
+// elsewhere is the inventory of hosts with other addresses, and another endpoint.
+// Of the names some are new, and some are those of before.
+func elsewhere(t *testing.T) *inventory.Cluster {
+	t.Helper()
+	c := testCluster(t)
+	c.Spec.PKI.Directory = ""
+	c.Spec.Endpoint.Host, c.Spec.LoadBalancer.VIP = "198.51.100.200", "198.51.100.200"
+	names := map[string]string{"cp-2": "cp-7", "cp-3": "cp-8", "lb-1": "lb-7", "lb-2": "lb-8"} // cp-1 and w-1 keep theirs
+	for i := range c.Spec.Hosts {
+		h := &c.Spec.Hosts[i]
+		if name := names[h.Name]; name != "" {
+			h.Name = name
+		}
+		h.Address = fmt.Sprintf("198.51.100.%d", 70+i)
+		h.InternalAddress = h.Address
+	}
+	return c
+}
+
+// onto is where the restore begins: bare hosts.
+func (l lostCluster) onto(t *testing.T, c *inventory.Cluster) *sim.State {
+	t.Helper()
+	var state *sim.State
+	bubble(t, func(t *testing.T) {
+		w := l.start.World(t, c)
+		for _, ih := range c.Spec.Hosts {
+			w.Wipe(c, ih.Name)
+		}
+		w.Begin(t.Context(), nil)
+		state = w.Keep()
+	})
+	return state
+}
+
+// notRehoused says what is not as a restore onto other hosts has to leave it.
+func (l lostCluster) notRehoused(w *sim.World, c *inventory.Cluster) string {
+	wrong := []string{notRestored(w, c)}
+	if got := fingerprintOn(w.Host(c.ControlPlanes()[0].Name)); got != l.ca {
+		wrong = append(wrong, fmt.Sprintf("the CA set is %.12s, the backup's %.12s", got, l.ca))
+	}
+	if got := string(w.Host(c.ControlPlanes()[0].Name).Files[templates.EncryptionConfigPath].Content); got != l.encryption {
+		wrong = append(wrong, "the backup's Secrets cannot be read")
+	}
+	if w.API.Get("configmaps", "default", "precious") == nil {
+		wrong = append(wrong, "an object of the backup is gone")
+	}
+	var want []string
+	for _, ih := range c.Nodes() {
+		want = append(want, "/"+ih.Name)
+	}
+	slices.Sort(want)
+	if nodes := w.API.Names("nodes"); !slices.Equal(nodes, want) {
+		wrong = append(wrong, fmt.Sprintf("nodes %q, want %q", nodes, want))
+	}
+	if pods := w.API.Names("pods"); slices.Contains(pods, "kube-system/flannel-on-w-1") {
+		wrong = append(wrong, "a pod of a lost host is left")
+	}
+	for _, ih := range c.Nodes() {
+		uid := w.API.Get("nodes", "", ih.Name)["metadata"].(kubeapi.Object)["uid"]
+		if old := l.nodes()[ih.Name]; old == uid {
+			wrong = append(wrong, ih.Name+" has the Node of the host that is lost")
+		}
+	}
+	config := fmt.Sprint(w.API.Get("configmaps", "kube-system", "kubeadm-config"))
+	if !strings.Contains(config, "controlPlaneEndpoint: "+c.Spec.Endpoint.Host) {
+		wrong = append(wrong, "kubeadm-config has the endpoint of before: "+config)
+	}
+	return strings.Trim(strings.Join(wrong, "; "), "; ")
+}
+
+func (l lostCluster) nodes() map[string]string {
+	then, err := readBackedUp(l.o.From + "/" + backup.SnapshotFile)
+	if err != nil {
+		panic(err)
+	}
+	return then.nodes
+}
+
+func TestABackupIsRestoredOntoOtherHosts(t *testing.T) {
+	t.Parallel()
+	c, dirs := elsewhere(t), baseDirs(t)
+	lost := loseAll(t, testCluster(t), dirs[0])
+	start := lost.onto(t, c)
+	bubble(t, func(t *testing.T) {
+		w := start.World(t, c)
+		w.Slow = true
+		site := Connect(w.Begin(t.Context(), nil), c, dirs[0], w.Dial)
+		var told string
+		plan, err := PlanRestore(t.Context(), site, lost.o, func(text string) { told = text })
+		if err != nil || plan.Nothing() {
+			t.Fatalf("the plan: %v", err)
+		}
+		for _, text := range []string{"onto     cp-1, cp-7, cp-8, which are bare: cp-1 starts etcd", "nodes    cp-1, cp-2, cp-3, w-1 of the backup", "198.51.100.21, 198.51.100.22, 198.51.100.23) have to stay off"} {
+			if !strings.Contains(told, text) {
+				t.Errorf("%q is not said:\n%s", text, told)
+			}
+		}
+		for _, call := range w.Trace() {
+			if call.Writes {
+				t.Errorf("the plan changed %s by %q", call.Host, call.Name)
+			}
+		}
+		site.Close()
+		var said []string
+		if _, err := restoreAll(t.Context(), w, c, dirs[0], lost.o, nil, func(e phase.Event) { said = append(said, e.Message) }); err != nil {
+			t.Fatal(err)
+		}
+		if bad := append(w.Broken(), lost.notRehoused(w, c)); strings.Join(bad, "") != "" {
+			t.Errorf("%q", bad)
+		}
+		if text := strings.Join(said, "\n"); !strings.Contains(text, "lost      all that was written between") || !strings.Contains(text, "nodes     those of the backup are taken out: cp-1, cp-2, cp-3, w-1") {
+			t.Errorf("what was lost is not said:\n%s", text)
+		}
+		if tally, err := applyAll(t.Context(), w, c, dirs[0], nil, nil); err != nil || tally.Changed > 0 {
+			t.Errorf("apply after it changed %d, error %v", tally.Changed, err)
+		}
+		if tally, err := restoreAll(t.Context(), w, c, dirs[0], lost.o, nil, nil); err != nil || tally.Changed > 0 {
+			t.Errorf("a second restore changed %d, error %v", tally.Changed, err)
+		}
+	})
+}
+
+func TestRestoreOntoOtherHostsStoppedAnywhere(t *testing.T) {
+	t.Parallel()
+	c, dirs := elsewhere(t), baseDirs(t)
+	lost := loseAll(t, testCluster(t), dirs[0])
+	f := workflow{
+		name: "restore onto other hosts", c: c, start: lost.onto(t, c),
+		run: func(ctx context.Context, w *sim.World, _ bool, cut *sim.Cut) error {
+			_, err := restoreAll(ctx, w, c, dirs[0], lost.o, cut, nil)
+			return err
+		},
+		wrong: func(w *sim.World) string { return lost.notRehoused(w, c) },
+		about: notTheLock,
+	}
+	f.everywhere(t)
+}
+
+// TestAHalfRestoredClusterIsMadeByNothingElse has no other verb make an empty
+// cluster, or go on, of what a broken restore left; reset takes it back.
+func TestAHalfRestoredClusterIsMadeByNothingElse(t *testing.T) {
+	t.Parallel()
+	c, dirs := elsewhere(t), baseDirs(t)
+	lost := loseAll(t, testCluster(t), dirs[0])
+	start := lost.onto(t, c)
+	for _, at := range []sim.Cut{
+		{Host: "cp-1", Name: "upload " + restoreFile, Nth: 1},
+		{Host: "cp-1", Name: "step restore-unpack-1", Nth: 1},
+		{Host: "cp-1", Name: "step kubeadm-init-1", Nth: 1},
+		{Host: "cp-7", Name: "step column-start-1", Nth: 1},
+	} {
+		t.Run(at.Name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := start.World(t, c)
+				w.Slow = true
+				cut := at
+				cut.When, cut.Fault = sim.After, sim.Dies
+				if _, err := restoreAll(t.Context(), w, c, dirs[0], lost.o, &cut, nil); err == nil || !w.Struck() {
+					t.Fatalf("it was not killed: %v", err)
+				}
+				w.Back()
+				for verb, run := range map[string]func() error{
+					"apply": func() error { _, err := applyAll(t.Context(), w, c, dirs[0], nil, nil); return err },
+					"recover": func() error {
+						_, err := recoverAll(t.Context(), w, c, dirs[0], w.Dial, RecoverOptions{}, nil, nil)
+						return err
+					},
+				} {
+					var conflict *ConflictError
+					if err := run(); !errors.As(err, &conflict) || !strings.Contains(conflict.Error(), "a restore of the cluster is half done") || !strings.Contains(conflict.Run, "restore INVENTORY --from "+lost.o.From+", with the same --identity") {
+						t.Errorf("%s: %v", verb, err)
+					}
+				}
+				w.MayEnd = true
+				if err := reset(t.Context(), w, c, nil); err != nil {
+					t.Fatalf("reset: %v", err)
+				}
+				if _, err := restoreAll(t.Context(), w, c, dirs[0], lost.o, nil, nil); err != nil {
+					t.Fatalf("restore after a reset: %v", err)
+				}
+				if bad := lost.notRehoused(w, c); bad != "" {
+					t.Error(bad)
+				}
+			})
+		})
+	}
+}
+
+// TestARestoreOntoOtherHostsIsRefusedBeforeAnyIsChanged has every reason once.
+func TestARestoreOntoOtherHostsIsRefusedBeforeAnyIsChanged(t *testing.T) {
+	t.Parallel()
+	dirs, others := baseDirs(t), baseDirs(t)
+	lost := loseAll(t, testCluster(t), dirs[0])
+	start := lost.onto(t, elsewhere(t))
+	_, stranger := sealed(t)
+	for _, test := range []struct {
+		name    string
+		prepare func(t *testing.T, w *sim.World, c *inventory.Cluster, o *RestoreOptions)
+		want    string
+	}{
+		{"nothing that opens the keys", func(_ *testing.T, _ *sim.World, _ *inventory.Cluster, o *RestoreOptions) { o.Openers = nil },
+			"the same command with what opens keys.tar.age"},
+		{"another's identity", func(t *testing.T, _ *sim.World, _ *inventory.Cluster, o *RestoreOptions) {
+			var err error
+			if o.Openers, err = backup.Openers(stranger, ""); err != nil {
+				t.Fatal(err)
+			}
+		}, "keys-unusable"},
+		{"another pod network", func(_ *testing.T, _ *sim.World, c *inventory.Cluster, _ *RestoreOptions) {
+			c.Spec.Network.PodCIDR = "10.99.0.0/16"
+		}, "spec.network.podCIDR: the cluster has 10.244.0.0/16, the inventory wants 10.99.0.0/16"},
+		{"another CA in the inventory", func(_ *testing.T, _ *sim.World, c *inventory.Cluster, _ *RestoreOptions) {
+			c.Spec.PKI.Directory = others[1] + "/pki"
+		}, "is not the one of the backup"},
+		{"a version two minors further", func(_ *testing.T, _ *sim.World, c *inventory.Cluster, o *RestoreOptions) {
+			c.Spec.Kubernetes.Version, c.Spec.Software.Bundle = olderVersion, "older.tar"
+		}, "the backup is of Kubernetes v1.36.3, the inventory wants v1.35.4"},
+		{"one master of the cluster among them", func(_ *testing.T, w *sim.World, _ *inventory.Cluster, _ *RestoreOptions) {
+			w.Host("cp-8").Put(markerFile, 0o644, `{"cluster":"prod","caSHA256":"`+lost.ca+`","established":true}`)
+		}, "cp-1, cp-7 is no master of cluster prod, cp-8 is"},
+		{"a worker that belongs to it still", func(_ *testing.T, w *sim.World, _ *inventory.Cluster, _ *RestoreOptions) {
+			w.Host("w-1").Put(markerFile, 0o644, `{"cluster":"prod","caSHA256":"`+lost.ca+`"}`)
+		}, "w-1 belong to a cluster prod already"},
+		{"a full disk", func(_ *testing.T, w *sim.World, _ *inventory.Cluster, _ *RestoreOptions) {
+			w.Host("cp-1").Filled = 30<<20 - 1<<10
+		}, "cp-1 has no room for the snapshot"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				c, o := elsewhere(t), lost.o
+				w := start.World(t, c)
+				test.prepare(t, w, c, &o)
+				before := w.Snapshot(nil)
+				_, err := restoreAll(t.Context(), w, c, dirs[0], o, nil, nil)
+				if err == nil || !strings.Contains(err.Error(), test.want) {
+					t.Errorf("error %v, want %q", err, test.want)
+				}
+				if after := w.Snapshot(nil); after != before {
+					t.Errorf("hosts were changed:\n%s", after)
+				}
+			})
+		})
+	}
+	if _, err := os.Stat(lost.o.From); err != nil {
+		t.Error(err)
+	}
+}
