@@ -40,7 +40,11 @@ type Backed struct {
 // changes nothing on any host, and needs no lock: what it takes is a state that
 // etcd had at one revision, whoever works on the cluster meanwhile.
 func Backup(ctx context.Context, s *Site, o BackupOptions, run *phase.Runner) (Backed, error) {
-	return s.newBacking(o).run(ctx, run)
+	b := s.newBacking(o)
+	if len(o.Copies.To) > 0 {
+		b.last = append(b.last, backupStep{"copies", func(ctx context.Context) error { return s.sendCopies(ctx, b.done.Path, o.Copies) }})
+	}
+	return b.run(ctx, run)
 }
 
 func (b *backing) run(ctx context.Context, run *phase.Runner) (Backed, error) {
@@ -81,6 +85,7 @@ type backing struct {
 	began   time.Time
 	m       backup.Manifest
 	done    Backed
+	last    []backupStep // after it is whole
 }
 
 func (s *Site) newBacking(o BackupOptions) *backing {
@@ -105,11 +110,7 @@ type backupStep struct {
 }
 
 func (b *backing) steps() []backupStep {
-	steps := []backupStep{{"begin", b.begin}, {"snapshot", b.snapshot}, {"keys", b.keys}, {"keep", b.keep}}
-	if len(b.options.Copies.To) > 0 {
-		steps = append(steps, backupStep{"copies", b.copies})
-	}
-	return steps
+	return append([]backupStep{{"begin", b.begin}, {"snapshot", b.snapshot}, {"keys", b.keys}, {"keep", b.keep}}, b.last...)
 }
 
 // begin clears what runs left that died, and makes the new directory.

@@ -162,9 +162,9 @@ func CopyBackup(ctx context.Context, s *Site, dir string, o CopyOptions, tell fu
 	return made, nil
 }
 
-// copies sends the backup that was just made; it stays whatever becomes of them.
-func (b *backing) copies(ctx context.Context) error {
-	_, err := CopyBackup(ctx, b.Site, b.done.Path, b.options.Copies, func(c Copied) {
+// sendCopies sends a backup that was just made; it stays whatever becomes of them.
+func (s *Site) sendCopies(ctx context.Context, path string, o CopyOptions) error {
+	_, err := CopyBackup(ctx, s, path, o, func(c Copied) {
 		phase.TellData(ctx, c.String(), phase.Data{"copy": c})
 	})
 	return err
