@@ -39,6 +39,8 @@ type fakeAPI struct {
 	failLists int
 	// failRemovals makes the first removals answer 500.
 	failRemovals int
+	// removalTakes is how long each removal takes.
+	removalTakes time.Duration
 	// copies are stored beside each write: many objects, without the time to write them.
 	copies   int
 	removals int
@@ -108,6 +110,7 @@ func (f *fakeAPI) serve(w http.ResponseWriter, r *http.Request) {
 func (f *fakeAPI) remove(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	time.Sleep(f.removalTakes)
 	f.removals++
 	if f.removals <= f.failRemovals {
 		answer(w, http.StatusInternalServerError, metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusFailure, Code: 500, Message: "etcdserver: request timed out"})

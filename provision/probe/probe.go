@@ -46,6 +46,9 @@ type Config struct {
 	// server says Retry-After, as it does for all its users. Else that is a
 	// failure: the probe is here to see it.
 	Patient bool
+	// RemovePatience is how long the removal of what was written goes on while
+	// nothing of it goes; default 2 minutes.
+	RemovePatience time.Duration
 }
 
 // runLabel marks the objects of one probe.
@@ -104,6 +107,9 @@ func withDefaults(c Config) Config {
 	}
 	if c.Namespace == "" {
 		c.Namespace = metav1.NamespaceDefault
+	}
+	if c.RemovePatience <= 0 {
+		c.RemovePatience = 2 * time.Minute
 	}
 	return c
 }

@@ -256,6 +256,39 @@ func TestAllOfManyObjectsAreRemoved(t *testing.T) {
 	}
 }
 
+// A probe that has written for a quarter of an hour leaves more than goes within
+// any fixed time.
+func TestARemovalThatGoesOnIsNotGivenUp(t *testing.T) {
+	api := newFakeAPI(t, always(store))
+	api.copies, api.removalTakes = 100, 400*time.Millisecond // four pages and more
+	p, err := probe.Start(t.Context(), probe.Config{REST: api.rest(), Rate: 200, RemovePatience: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.AwaitWrites(t.Context(), 20); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Stop(t.Context()); err != nil || len(api.objects) > 0 {
+		t.Errorf("%d objects are left: %v", len(api.objects), err)
+	}
+}
+
+// One that stands still is.
+func TestARemovalThatStandsStillIsGivenUp(t *testing.T) {
+	api := newFakeAPI(t, always(store))
+	api.failRemovals = 1 << 20
+	p, err := probe.Start(t.Context(), probe.Config{REST: api.rest(), Rate: 200, RemovePatience: 100 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.AwaitWrites(t.Context(), 5); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Stop(t.Context()); err == nil {
+		t.Error("a removal of which nothing comes ends without an error")
+	}
+}
+
 func TestWhatCannotBeRemovedIsNamed(t *testing.T) {
 	api := newFakeAPI(t, always(store))
 	api.failRemovals = 1 << 20

@@ -13,16 +13,17 @@ const (
 	// removePage is how many objects one request removes. An API server deletes a
 	// collection one object after the other (--delete-collection-workers) and gives
 	// a request up after a minute; what it has deleted until then is gone.
-	removePage   = 500
-	removeCall   = 30 * time.Second
-	removeBudget = 2 * time.Minute
+	removePage = 500
+	removeCall = 30 * time.Second
 )
 
 // remove deletes what the probe has written, a page at a time, asking again
 // after failures. The error has the command that removes what is left.
 func (p *Probe) remove(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, removeBudget)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stalled := time.AfterFunc(p.config.RemovePatience, func() { cancel(context.DeadlineExceeded) })
+	defer stalled.Stop()
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
 	var last error
@@ -32,6 +33,7 @@ func (p *Probe) remove(ctx context.Context) error {
 		case err == nil && !left:
 			return nil
 		case err == nil && ctx.Err() == nil:
+			stalled.Reset(p.config.RemovePatience)
 			continue
 		case err != nil && (ctx.Err() == nil || last == nil): // a request that the deadline cut off says nothing
 			last = err
