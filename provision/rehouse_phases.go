@@ -20,7 +20,7 @@ func (r *rehousing) begun() []phase.Stage {
 	if r == nil {
 		return nil
 	}
-	return []phase.Stage{phase.AtOnce(r.Cluster.ControlPlanes(), r.noteBegun)}
+	return append([]phase.Stage{phase.AtOnce(r.Cluster.ControlPlanes(), r.noteBegun)}, r.settling(r.note.Made)...)
 }
 
 // seeded has the first member's data made of the snapshot, and in their place
@@ -81,6 +81,16 @@ func (r *rehousing) initialise(p phase.Phase) phase.Phase {
 // own, and has no Nodes of hosts that are gone.
 func (r *rehousing) settled() []phase.Stage {
 	if r == nil {
+		return nil
+	}
+	return r.settling(!r.note.Made)
+}
+
+// settling comes before anything else where an earlier run has made the first
+// master: one that broke off among the Nodes may have left it without its own, and
+// whatever is done to a running master waits for that.
+func (r *rehousing) settling(now bool) []phase.Stage {
+	if !now {
 		return nil
 	}
 	return []phase.Stage{phase.One(r.ownCluster()), phase.One(r.lostNodes())}

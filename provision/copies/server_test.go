@@ -122,7 +122,8 @@ func TestSFTP(t *testing.T) {
 	}
 }
 
-// TestOnHost is a directory on a host of the cluster, over its own connection.
+// TestOnHost is a directory on a host of the cluster, over its own connection, which
+// "backup create" opens for reading.
 func TestOnHost(t *testing.T) {
 	s := sshd.New(t, sshd.Options{Shims: sshd.Shims(t)})
 	h, err := host.Dial(bg, host.Config{Name: "cp-1", Address: s.Host(), Port: s.Port(), User: "root",
@@ -132,7 +133,7 @@ func TestOnHost(t *testing.T) {
 	}
 	defer h.Close()
 	dir := t.TempDir()
-	p, err := OnHost(bg, inventory.BackupCopy{To: "masters://" + dir}, h)
+	p, err := OnHost(bg, inventory.BackupCopy{To: "masters://" + dir}, host.ReadOnly(h))
 	if err != nil {
 		t.Fatal(err)
 	}

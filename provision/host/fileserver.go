@@ -41,13 +41,13 @@ func DialFiles(ctx context.Context, cfg Config) (*FileServer, error) {
 	return &FileServer{Client: c, InFlight: sftpInFlight, end: func() { stop(); h.Close() }}, nil
 }
 
-// errNoFiles means that a host gives no SFTP, as one that is opened for reading
-// only.
+// errNoFiles means that a host gives no SFTP, as a simulated one.
 var errNoFiles = errors.New("it gives no SFTP")
 
 // Files is SFTP as root over the host's own connection, which stays open when it
-// is closed. What is done through it is not fenced by the lock: it is for files
-// that belong to no operation.
+// is closed. What is done through it is not fenced by the lock, and a host that is
+// opened for reading gives it, too: it is for files that belong to no operation, and
+// change nothing of the cluster.
 func Files(ctx context.Context, h Host) (*FileServer, error) {
 	f, ok := h.(interface {
 		files(context.Context) (*FileServer, error)
@@ -57,6 +57,8 @@ func Files(ctx context.Context, h Host) (*FileServer, error) {
 	}
 	return f.files(ctx)
 }
+
+func (r readOnly) files(ctx context.Context) (*FileServer, error) { return Files(ctx, r.Host) }
 
 func (h *SSH) files(ctx context.Context) (*FileServer, error) {
 	l, err := h.link(ctx)
