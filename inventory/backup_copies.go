@@ -158,7 +158,7 @@ func ParseCopyTo(text string) (BackupCopy, error) {
 	c := BackupCopy{To: bare}
 	values, err := url.ParseQuery(query)
 	if err != nil {
-		return c, errors.New("what is behind \"?\" cannot be read; want endpoint=https://...&region=...")
+		return c, errors.New("what is behind \"?\" cannot be read; want endpoint=URL and region=NAME")
 	}
 	for name, v := range values {
 		switch {

@@ -66,9 +66,9 @@ var rules = map[string]object{
 	},
 	"BackupCopy.to":       {"pattern": patternCopy, "examples": []string{"sftp://backup@nas.example.com/srv/backups", "s3://bucket/prefix", "masters:///var/backups/ha-install"}},
 	"BackupCopy.endpoint": {"pattern": `^https?://[^/@?#]+/?$`},
-	"Backup.schedule":   {"pattern": patternDuration, "examples": []string{"24h"}},
-	"Backup.keep":       {"minimum": 1, "default": DefaultBackupKeep},
-	"Backup.recipients": {"items": object{"type": "string", "pattern": patternRecipient}},
+	"Backup.schedule":     {"pattern": patternDuration, "examples": []string{"24h"}},
+	"Backup.keep":         {"minimum": 1, "default": DefaultBackupKeep},
+	"Backup.recipients":   {"items": object{"type": "string", "pattern": patternRecipient}},
 	"Preflight.ignoreErrors": {"items": object{
 		"type": "string", "pattern": patternCheck, "not": object{"enum": []string{"all", "All", "ALL"}},
 	}},
