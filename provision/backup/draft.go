@@ -22,13 +22,24 @@ type Draft struct {
 	lock  *os.File
 }
 
-// Begin makes the directory of a new backup, of the given time or, if there is
-// one already, the next second that is free.
+// Begin makes the directory of a new backup, of the given time or, if there are
+// some of that second and those after it already, of the next second: names grow, and
+// what was made last sorts last, also when some between them were removed.
 func (s Store) Begin(at time.Time) (*Draft, error) {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return nil, localError(s.dir, err)
 	}
 	at = at.UTC().Truncate(time.Second)
+	there, err := os.ReadDir(s.dir)
+	if err != nil {
+		return nil, localError(s.dir, err)
+	}
+	const ahead = time.Minute // beyond it is what another clock has made
+	for limit, i := at.Add(ahead), 0; i < len(there); i++ {
+		if t, err := time.Parse(nameLayout, there[i].Name()); err == nil && !t.Before(at) && t.Before(limit) {
+			at = t.Add(time.Second)
+		}
+	}
 	for range 60 {
 		d := &Draft{Time: at, store: s, dir: filepath.Join(s.dir, "."+Name(at)+partSuffix)}
 		at = at.Add(time.Second)

@@ -47,6 +47,13 @@ func TestABackupIsPrivateAndAppearsWhole(t *testing.T) {
 	if err != nil || len(all) != 2 || all[0].Path < all[1].Path || all[0].Err != nil {
 		t.Errorf("%v, %+v", err, all)
 	}
+	// The first one goes: one more of that second is not older than the other.
+	if err := In(dir, "prod").Remove(all[1]); err != nil {
+		t.Error(err)
+	}
+	if third := made(t, dir, t0, Seal{}); filepath.Base(third.Path) != "2026-11-23T04-05-08Z" {
+		t.Error(third.Path)
+	}
 	if none, err := In(dir, "other").List(); err != nil || len(none) != 0 {
 		t.Errorf("%v, %v", none, err)
 	}
