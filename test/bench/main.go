@@ -1,7 +1,8 @@
 // Command bench measures `ha-install apply` in the lab, side by side with
 // kubeadm's documented commands by hand, and what clients of either cluster see
 // when the plug of the master that leads etcd is pulled; then `ha-install upgrade`
-// in the same way. It prints Markdown tables.
+// in the same way; and a backup, a restore and a replacement by themselves. It prints
+// Markdown tables.
 // Absolute figures say little about other machines; the ratio within one run
 // does. What both sides printed is kept in .lab/bench.
 package main
@@ -27,18 +28,21 @@ func main() {
 	defer stop()
 	rounds := flag.Int("rounds", 3, "how often each side makes the cluster")
 	rides := flag.Int("upgrades", 1, "how often each side upgrades one; a round takes a quarter of an hour")
-	only := flag.String("only", "", "clusters or upgrades: leave the other part out")
+	only := flag.String("only", "", "clusters, upgrades or losses: leave the other parts out")
 	quick := flag.Bool("quick", false, "one round of everything: a look, not a measurement")
 	flag.Parse()
 	if *quick {
 		*rounds, *rides = 1, 1
 	}
+	lose := *only == "" || *only == "losses"
 	switch *only {
 	case "":
 	case "clusters":
 		*rides = 0
 	case "upgrades":
 		*rounds = 0
+	case "losses":
+		*rounds, *rides = 0, 0
 	default:
 		*rounds = -1
 	}
@@ -46,7 +50,7 @@ func main() {
 		flag.Usage()
 		os.Exit(64)
 	}
-	if err := measure(ctx, *rounds, *rides); err != nil {
+	if err := measure(ctx, *rounds, *rides, lose); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -61,8 +65,8 @@ type bench struct {
 }
 
 // measure makes the cluster so many times on each side, and upgrades it so many
-// times; none leaves that part out.
-func measure(ctx context.Context, rounds, rides int) error {
+// times; none leaves that part out. Losses are suffered once, or not at all.
+func measure(ctx context.Context, rounds, rides int, lose bool) error {
 	l, err := lab.Open()
 	if err != nil {
 		return err
@@ -82,6 +86,11 @@ func measure(ctx context.Context, rounds, rides int) error {
 	}
 	if err := b.upgrades(ctx, rides); err != nil {
 		return err
+	}
+	if lose {
+		if err := b.lose(ctx); err != nil {
+			return err
+		}
 	}
 	b.result.markdown(os.Stdout)
 	return b.result.lost()

@@ -39,7 +39,8 @@ type result struct {
 	again   []time.Duration
 	pairs   []pair
 	rides   []rides
-	memory  int64 // bytes, the most of all runs
+	losses  *losses // nil: not measured
+	memory  int64   // bytes, the most of all runs
 }
 
 // markdown writes the tables for the README.
@@ -50,6 +51,9 @@ func (r result) markdown(w io.Writer) {
 	}
 	if len(r.rides) > 0 {
 		r.upgrades(w)
+	}
+	if r.losses != nil {
+		r.losing(w)
 	}
 }
 
