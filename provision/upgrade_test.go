@@ -236,6 +236,8 @@ func TestUpgradeRefuses(t *testing.T) {
 			w.API.Set("pods", "shop", "alone", corev1.Pod{Spec: corev1.PodSpec{NodeName: "w-1"}, Status: corev1.PodStatus{Phase: corev1.PodRunning}})
 		}, []string{"w-1", "shop/alone", "no controller"}},
 		{"a broken member", c, func(w *sim.World) { w.Host("cp-2").Down = true }, []string{"cp-2"}},
+		{"fault 12: an etcd of before a restore came back on a master", c, func(w *sim.World) { w.Host("cp-2").Haunt() }, []string{"cp-2", "healthy 2"}},
+		{"fault 25: a member's data are not those of the others", c, func(w *sim.World) { w.Corrupt("cp-3") }, []string{"cp-3", "CORRUPT"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
