@@ -20,6 +20,7 @@ need iptables /usr/sbin/iptables
 need rsync /usr/bin/rsync
 need openssl /usr/bin/openssl
 need sudo /usr/bin/sudo
+need strace /usr/bin/strace
 need util-linux /usr/bin/nsenter
 # Only the tests of the report's page need a browser, and not every
 # distribution has this one.

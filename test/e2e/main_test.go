@@ -114,6 +114,7 @@ func TestCluster(t *testing.T) {
 		{"fault 3: installer killed along the way", fault3, false},
 		{"upgrade", upgradeUnnoticed, false},
 		{"upgrade through faults", upgradeThroughFaults, true},
+		{"upgrade beside a slow disk", upgradeBesideASlowDisk, true},
 		{"upgrade killed everywhere", upgradeKilled, true},
 		{"upgrade by a patch", upgradeByAPatch, true},
 		{"variants", variants, true},

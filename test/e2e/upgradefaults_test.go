@@ -56,6 +56,39 @@ func upgradeThroughFaults(t *testing.T) {
 	nothingLeft(t, after)
 }
 
+// slowFsync is what each fsync of etcd takes more on a slow disk: thirty times what
+// status warns of.
+const slowFsync = 300 * time.Millisecond
+
+// upgradeBesideASlowDisk (fault 16) upgrades a cluster in which one follower's disk is
+// slow. While another master is exchanged no write is acknowledged without it: that
+// takes longer, and is not lost; and status names the disk.
+func upgradeBesideASlowDisk(t *testing.T) {
+	before, after := older(t)
+	s, _ := statusOf(t, before)
+	slow := slices.DeleteFunc(slices.Clone(masters), func(m string) bool { return m == s.Quorum.Leader })[1]
+	ids := memberIDs(t, masters)
+	undo := injectAll(t, []string{slow}, func(ctx context.Context, host string) (fault.Undo, error) {
+		return inject.SlowDisk(ctx, host, "etcd", slowFsync)
+	})
+	ps := startProbes(t, kubeconfigOf(t, before), asTheyAre)
+	r := ha(t, "upgrade", "--yes", "-o", "json", after)
+	t.Logf("etcd of %s waits %s more for each fsync: exit %d after %s", slow, slowFsync, r.code, r.took.Round(100*time.Millisecond))
+	r.want(t, 0)
+	if r := ha(t, "status", after); !strings.Contains(r.stdout, slow+": the disk is slow") {
+		t.Errorf("status does not name the disk of %s\n%s", slow, r.tail())
+	}
+	ps.await(t, 40, time.Minute)
+	ps.stop(t, "an upgrade beside a slow disk")
+	undo()
+	awaitFaultless(t, after, 2*time.Minute)
+	wantRelease(t, lab.DefaultVersion, masters, "w-1")
+	wantExisting(t, masters)
+	if now := memberIDs(t, masters); now != ids {
+		t.Errorf("members before:\n%s\nafter:\n%s", ids, now)
+	}
+}
+
 // editedConfig changes what kubeadm remembers behind the installer's back.
 func editedConfig(t *testing.T, after string) {
 	const was, is = `value: "100"`, `value: "200"` // of audit-log-maxsize

@@ -242,6 +242,36 @@ func TestKillSaysWhenItHitNothing(t *testing.T) {
 	}
 }
 
+// writer syncs a file over and over again, and says how often in another one.
+const writer = `use IO::Handle; open(my $f, ">", "/root/written"); while (1) { print $f "x"; $f->flush; $f->sync; $n++; open(my $c, ">", "/run/synced.new"); print $c $n; close $c; rename "/run/synced.new", "/run/synced"; }`
+
+func TestSlowDiskDelaysEachFsyncAndUndoEndsThat(t *testing.T) {
+	if _, err := inject.SlowDisk(t.Context(), hostA, "perl", time.Second); err == nil {
+		t.Error("a fault that hit nothing is no error")
+	}
+	exec1(t, hostA, "systemd-run", "--quiet", "--collect", "--unit", "writer", "perl", "-e", writer)
+	defer exec1(t, hostA, "systemctl", "stop", "writer")
+	synced := func() (n int) {
+		out := exec1(t, hostA, "sh", "-c", "cat /run/synced; sleep 2; echo; cat /run/synced")
+		var from, to int
+		if _, err := fmt.Sscan(out, &from, &to); err != nil {
+			t.Fatalf("%q: %v", out, err)
+		}
+		return to - from
+	}
+	exec1(t, hostA, "sh", "-c", "until [ -s /run/synced ]; do sleep 0.1; done")
+	const slow = 8 // of 2 s, at 300 ms and more each, and some to spare
+	before := synced()
+	undo := must(inject.SlowDisk(t.Context(), hostA, "perl", 300*time.Millisecond))(t)
+	during := synced()
+	undoNow(t, undo)
+	after := synced()
+	t.Logf("fsyncs in 2 s: %d, slowed down %d, afterwards %d", before, during, after)
+	if before <= slow || during > slow || during == 0 || after <= slow {
+		t.Errorf("%d fsyncs in 2 s, slowed down %d, afterwards %d; want more than %d, at most that, and more again", before, during, after, slow)
+	}
+}
+
 func TestHealTakesBackEverything(t *testing.T) {
 	must(inject.Cut(t.Context(), hostA, hostB, 22))(t)
 	must(inject.Shrink(t.Context(), hostA, "/var/lib/victim2", 1<<20))(t)
