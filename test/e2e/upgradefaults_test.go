@@ -57,12 +57,13 @@ func upgradeThroughFaults(t *testing.T) {
 }
 
 // slowFsync is what each fsync of etcd takes more on a slow disk: thirty times what
-// status warns of.
+// status warns of, and more than an API server calls ready at all times.
 const slowFsync = 300 * time.Millisecond
 
 // upgradeBesideASlowDisk (fault 16) upgrades a cluster in which one follower's disk is
-// slow. While another master is exchanged no write is acknowledged without it: that
-// takes longer, and is not lost; and status names the disk.
+// slow. Either all comes through, or it stops before it exchanges a master that the
+// slow one would have to stand in for, and says whose fault it is; the next run
+// finishes when the disk is well. Nothing that was acknowledged is lost.
 func upgradeBesideASlowDisk(t *testing.T) {
 	before, after := older(t)
 	s, _ := statusOf(t, before)
@@ -73,14 +74,20 @@ func upgradeBesideASlowDisk(t *testing.T) {
 	})
 	ps := startProbes(t, kubeconfigOf(t, before), asTheyAre)
 	r := ha(t, "upgrade", "--yes", "-o", "json", after)
-	t.Logf("etcd of %s waits %s more for each fsync: exit %d after %s", slow, slowFsync, r.code, r.took.Round(100*time.Millisecond))
-	r.want(t, 0)
-	if r := ha(t, "status", after); !strings.Contains(r.stdout, slow+": the disk is slow") {
-		t.Errorf("status does not name the disk of %s\n%s", slow, r.tail())
+	t.Logf("etcd of %s waits %s more for each fsync: exit %d after %s: %s", slow, slowFsync, r.code, r.took.Round(100*time.Millisecond), r.stderr)
+	h, err := theLab.Host(slow)
+	if err != nil {
+		t.Fatal(err)
 	}
+	if r.code != 0 && !strings.Contains(r.stderr, slow) && !strings.Contains(r.stderr, h.Address) {
+		t.Errorf("it stopped, and does not name %s\n%s", slow, r.tail())
+	}
+	undo()
+	again := ha(t, "upgrade", "--yes", "-o", "json", after)
+	again.want(t, 0)
+	t.Logf("with the disk well again: %s", again.took.Round(100*time.Millisecond))
 	ps.await(t, 40, time.Minute)
 	ps.stop(t, "an upgrade beside a slow disk")
-	undo()
 	awaitFaultless(t, after, 2*time.Minute)
 	wantRelease(t, lab.DefaultVersion, masters, "w-1")
 	wantExisting(t, masters)
