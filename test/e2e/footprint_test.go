@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -33,27 +34,33 @@ func shell(t *testing.T, host, script string) string {
 // onEach runs a script on all the hosts at once and returns the answers.
 func onEach(t *testing.T, hosts []string, script string) map[string]string {
 	t.Helper()
+	answers, err := askHosts(hosts, script)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answers
+}
+
+// askHosts is onEach for hosts of which some may be off: one that does not answer has
+// an empty answer, and is named in the error.
+func askHosts(hosts []string, script string) (map[string]string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	var mu sync.Mutex
 	var wg sync.WaitGroup
+	var failed error
 	answers := map[string]string{}
 	for _, host := range hosts {
 		wg.Go(func() {
 			out, err := theLab.Exec(ctx, host, "sh", "-c", script)
-			if err != nil {
-				t.Error(err)
-			}
 			mu.Lock()
 			defer mu.Unlock()
+			failed = errors.Join(failed, err)
 			answers[host] = strings.TrimSpace(string(out))
 		})
 	}
 	wg.Wait()
-	if t.Failed() {
-		t.FailNow()
-	}
-	return answers
+	return answers, failed
 }
 
 // bareFootprint is everything on a host that an installer could change:

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -43,7 +42,7 @@ func backupsBySchedule(t *testing.T) {
 	awaitFaultless(t, path, time.Minute)
 	t.Cleanup(func() { // whatever went wrong: no timer is left for the parts that follow
 		ha(t, "backup", "schedule", "--off", "--yes", path)
-		askHosts(masters, "rm -rf /var/lib/ha-install/backups")
+		_, _ = askHosts(masters, "rm -rf /var/lib/ha-install/backups")
 	})
 	if r := ha(t, "status", path); r.code != 0 || !strings.Contains(r.stdout, "no master has the timer") {
 		t.Errorf("before: exit %d\n%s", r.code, r.tail())
@@ -81,14 +80,14 @@ func backupsBySchedule(t *testing.T) {
 	t.Run("killed", scheduledKilled)
 
 	// With three to keep on each master and two minutes between, none has more.
-	for name, out := range askHosts(masters, "ls "+onMasters+" 2>/dev/null | wc -l; stat -c %a /var/lib/ha-install/backups 2>/dev/null; exit 0") {
+	for name, out := range onEach(t, masters, "ls "+onMasters+" 2>/dev/null | wc -l; stat -c %a /var/lib/ha-install/backups 2>/dev/null; exit 0") {
 		if fields := strings.Fields(out); len(fields) > 0 && (fields[0] > "3" || len(fields) > 1 && fields[1] != "700") {
 			t.Errorf("%s has %q backups, mode", name, fields)
 		}
 	}
 	ha(t, "backup", "schedule", "--off", path).want(t, 0)
 	kept := scheduledOn(t, masters)
-	for name, out := range askHosts(masters, "ls -A /etc/systemd/system/hainstall-backup* /etc/ha-install /usr/local/lib/ha-install 2>/dev/null; systemctl is-active hainstall-backup.timer; exit 0") {
+	for name, out := range onEach(t, masters, "ls -A /etc/systemd/system/hainstall-backup* /etc/ha-install /usr/local/lib/ha-install 2>/dev/null; systemctl is-active hainstall-backup.timer; exit 0") {
 		if strings.TrimSpace(out) != "/etc/ha-install:\ninactive" && strings.TrimSpace(out) != "inactive" {
 			t.Errorf("%s: left %q", name, out)
 		}
@@ -175,7 +174,7 @@ func scheduledKilled(t *testing.T) {
 	}
 	// The others are still there to kill the one who follows; it is killed, too, at most.
 	onePerPeriod(t, awaitScheduled(t, masters, len(scheduledOn(t, masters))+1, 2*schedulePeriod))
-	if left := askHosts(masters, "ls -d "+onMasters+"/.*.part 2>/dev/null; exit 0"); strings.Join(slices.Collect(maps.Values(left)), "") != "" {
+	if left := onEach(t, masters, "ls -d "+onMasters+"/.*.part 2>/dev/null; exit 0"); strings.Join(slices.Collect(maps.Values(left)), "") != "" {
 		t.Logf("under way, or left until that master's next turn: %v", left)
 	}
 }
@@ -191,7 +190,8 @@ type scheduledBackup struct {
 func scheduledOn(t *testing.T, hosts []string) []scheduledBackup {
 	t.Helper()
 	var all []scheduledBackup
-	for name, out := range askHosts(hosts, "ls -1 "+onMasters+" 2>/dev/null; exit 0") {
+	there, _ := askHosts(hosts, "ls -1 "+onMasters+" 2>/dev/null; exit 0")
+	for name, out := range there {
 		for _, dir := range strings.Fields(out) {
 			at, err := time.Parse("2006-01-02T15-04-05Z", dir)
 			if err != nil {
@@ -204,29 +204,11 @@ func scheduledOn(t *testing.T, hosts []string) []scheduledBackup {
 	return all
 }
 
-// askHosts runs a script on hosts at once; one that does not answer has an empty answer.
-func askHosts(hosts []string, script string) map[string]string {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	var mu sync.Mutex
-	var wg sync.WaitGroup
-	answers := map[string]string{}
-	for _, host := range hosts {
-		wg.Go(func() {
-			out, _ := theLab.Exec(ctx, host, "sh", "-c", script)
-			mu.Lock()
-			defer mu.Unlock()
-			answers[host] = strings.TrimSpace(string(out))
-		})
-	}
-	wg.Wait()
-	return answers
-}
-
 // scheduleLogs are what hosts say of their timers, one after the other.
 func scheduleLogs(hosts []string) string {
 	var all strings.Builder
-	for name, out := range askHosts(hosts, "cat /var/lib/ha-install/backup-state.json; systemctl list-timers --all hainstall-backup.timer --no-pager; systemctl status hainstall-backup.service --no-pager; journalctl -u hainstall-backup.service -n 40 --no-pager; exit 0") {
+	said, _ := askHosts(hosts, "cat /var/lib/ha-install/backup-state.json; systemctl list-timers --all hainstall-backup.timer --no-pager; systemctl status hainstall-backup.service --no-pager; journalctl -u hainstall-backup.service -n 40 --no-pager; exit 0")
+	for name, out := range said {
 		fmt.Fprintf(&all, "== %s\n%s\n", name, out)
 	}
 	return all.String()
