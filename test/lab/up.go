@@ -117,7 +117,7 @@ func (l *Lab) takeOver(ctx context.Context, log io.Writer, b box) error {
 			continue
 		}
 		i := slices.IndexFunc(l.Hosts, func(h Host) bool { return h.Container() == name })
-		if i < 0 || !ours || !l.knownToVagrant(l.Hosts[i]) {
+		if i < 0 || !ours || !l.knownToVagrant(l.Hosts[i]) || !l.startsFromHere(ctx, name) {
 			fmt.Fprintf(log, "lab: removing %s, left by another lab\n", name)
 			if err := destroy(ctx, name); err != nil {
 				return err
@@ -183,6 +183,36 @@ func isIntact(ctx context.Context, container string) (bool, error) {
 	_, config := os.Stat(filepath.Join(path, container, "config"))
 	_, recreating := os.Stat(filepath.Join(path, container, recreatingMark))
 	return gone != nil && config == nil && recreating != nil, nil
+}
+
+// startsFromHere says whether the hook that the container starts with is this
+// directory's: one of a checkout that was moved or copied names a path that may be gone.
+func (l *Lab) startsFromHere(ctx context.Context, container string) bool {
+	path, err := containersPath(ctx)
+	if err != nil {
+		return false
+	}
+	config, err := os.ReadFile(filepath.Join(path, container, "config"))
+	if err != nil {
+		return false
+	}
+	return onlyHook(string(config), filepath.Join(l.Dir, "pre-start"))
+}
+
+// onlyHook says whether each of a configuration's pre-start hooks is that program.
+func onlyHook(config, program string) bool {
+	found := false
+	for line := range strings.Lines(config) {
+		key, value, _ := strings.Cut(line, "=")
+		if strings.TrimSpace(key) != "lxc.hook.pre-start" {
+			continue
+		}
+		if fields := strings.Fields(value); len(fields) == 0 || fields[0] != program {
+			return false
+		}
+		found = true
+	}
+	return found
 }
 
 // recreatingMark is there while a host's root is being made bare.
