@@ -259,6 +259,41 @@ func TestSFTPDamage(t *testing.T) {
 	}
 }
 
+// TestSFTPRots sends to a disk that keeps other bytes than it was given: it is found
+// when the copy is read back, and none appears.
+func TestSFTPRots(t *testing.T) {
+	s := sshd.New(t, sshd.Options{Rots: true})
+	dir := t.TempDir()
+	p := opens(t, sftpAt(t, s, dir))
+	if _, err := p.Send(bg, made(t, t.TempDir(), aday, 0)); err == nil || !strings.Contains(err.Error(), "is not there what it is here, read back") {
+		t.Errorf("%v", err)
+	}
+	if left, err := os.ReadDir(filepath.Join(dir, "prod")); err != nil || len(left) != 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+// TestSFTPOtherContents puts the snapshot of another backup, whole in itself, into a copy.
+func TestSFTPOtherContents(t *testing.T) {
+	s := sshd.New(t, sshd.Options{})
+	dir := t.TempDir()
+	p := opens(t, sftpAt(t, s, dir))
+	if _, err := p.Send(bg, made(t, t.TempDir(), aday, 0)); err != nil {
+		t.Fatal(err)
+	}
+	other := filepath.Join(made(t, t.TempDir(), aday, 1<<20).Path, backup.SnapshotFile)
+	if err := os.Rename(other, filepath.Join(dir, "prod", backup.Name(aday), backup.SnapshotFile)); err != nil {
+		t.Fatal(err)
+	}
+	found, err := p.List(bg, "prod")
+	if err != nil || len(found) != 1 {
+		t.Fatalf("%v, %v", found, err)
+	}
+	if err := found[0].Check(bg); !IsDamage(err) || !strings.Contains(err.Error(), "SHA-256") {
+		t.Errorf("read: %v", err)
+	}
+}
+
 // TestSFTPSweeps removes what a dead run left a day ago, and nothing younger.
 func TestSFTPSweeps(t *testing.T) {
 	s := sshd.New(t, sshd.Options{})

@@ -3,6 +3,7 @@ package sshd
 import (
 	"io"
 	"os"
+	"slices"
 	"sync/atomic"
 	"syscall"
 
@@ -10,8 +11,12 @@ import (
 )
 
 // quota are the machine's own files on a file system that takes only so many
-// bytes more; what is removed gives none back.
-type quota struct{ left atomic.Int64 }
+// bytes more; what is removed gives none back. One that rots keeps a bit of each
+// write other than it was told, and says nothing.
+type quota struct {
+	left atomic.Int64
+	rots bool
+}
 
 func (q *quota) handlers() sftp.Handlers {
 	return sftp.Handlers{FileGet: q, FilePut: q, FileCmd: q, FileList: q}
@@ -41,6 +46,10 @@ type limited struct {
 func (l *limited) WriteAt(p []byte, off int64) (int, error) {
 	if l.q.left.Add(-int64(len(p))) < 0 {
 		return 0, syscall.ENOSPC
+	}
+	if l.q.rots {
+		p = slices.Clone(p)
+		p[len(p)/2] ^= 1
 	}
 	return l.File.WriteAt(p, off)
 }

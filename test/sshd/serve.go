@@ -91,7 +91,7 @@ func (s *Server) session(nc ssh.NewChannel) {
 }
 
 func (s *Server) serveSFTP(ch io.ReadWriteCloser) {
-	if s.opts.Room > 0 {
+	if s.opts.Room > 0 || s.opts.Rots {
 		server := sftp.NewRequestServer(ch, s.quota.handlers())
 		_ = server.Serve()
 		server.Close()

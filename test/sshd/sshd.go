@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"encoding/pem"
 	"errors"
+	"math"
 	"net"
 	"os"
 	"path/filepath"
@@ -30,6 +31,7 @@ type Options struct {
 	// Room is how many bytes the SFTP subsystem takes before the file system is
 	// full, which it does not tell before; 0: as many as there is room for.
 	Room int64
+	Rots bool // of each write that the SFTP subsystem takes, the disk keeps a bit otherwise
 }
 
 // Server listens on a loopback address until the test ends.
@@ -57,7 +59,11 @@ func New(t testing.TB, opts Options) *Server {
 	if len(s.opts.HostKeys) == 0 {
 		s.opts.HostKeys = []ssh.Signer{NewKey(t)}
 	}
+	s.quota.rots = opts.Rots
 	s.quota.left.Store(opts.Room)
+	if opts.Room == 0 {
+		s.quota.left.Store(math.MaxInt64)
+	}
 	s.ClientKey, s.KeyFile = newKeyFile(t)
 	s.config = &ssh.ServerConfig{PublicKeyCallback: s.authorize}
 	for _, k := range s.opts.HostKeys {
