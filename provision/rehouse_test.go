@@ -246,7 +246,9 @@ func TestAHalfRestoredClusterIsMadeByNothingElse(t *testing.T) {
 func TestARestoreOntoOtherHostsIsRefusedBeforeAnyIsChanged(t *testing.T) {
 	t.Parallel()
 	dirs, others := baseDirs(t), baseDirs(t)
-	lost := loseAll(t, testCluster(t), dirs[0])
+	before := testCluster(t)
+	former := before.ControlPlanes()[1].IP().String()
+	lost := loseAll(t, before, dirs[0])
 	start := lost.onto(t, elsewhere(t))
 	_, stranger := sealed(t)
 	for _, test := range []struct {
@@ -277,6 +279,9 @@ func TestARestoreOntoOtherHostsIsRefusedBeforeAnyIsChanged(t *testing.T) {
 		{"a worker that belongs to it still", func(_ *testing.T, w *sim.World, _ *inventory.Cluster, _ *RestoreOptions) {
 			w.Host("w-1").Put(markerFile, 0o644, `{"cluster":"prod","caSHA256":"`+lost.ca+`"}`)
 		}, "w-1 belong to a cluster prod already"},
+		{"a master of the lost cluster that serves", func(_ *testing.T, w *sim.World, _ *inventory.Cluster, _ *RestoreOptions) {
+			w.Strangers = []string{former + ":2379"}
+		}, "cp-8 reaches " + former + ":2379: clients would be told two truths"},
 		{"a full disk", func(_ *testing.T, w *sim.World, _ *inventory.Cluster, _ *RestoreOptions) {
 			w.Host("cp-1").Filled = 30<<20 - 1<<10
 		}, "cp-1 has no room for the snapshot"},

@@ -354,5 +354,8 @@ func (h *Host) route(ip, port string) (*Host, *bufconn.Listener, error) {
 			return nil, nil, syscall.ECONNREFUSED
 		}
 	}
+	if slices.Contains(h.w.Strangers, net.JoinHostPort(ip, port)) {
+		return h, h.server("stranger", func(p *bufconn.Listener) { h.serveHTTP(p, http.NotFoundHandler(), nil) }), nil
+	}
 	return nil, nil, syscall.ETIMEDOUT
 }

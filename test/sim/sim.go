@@ -34,6 +34,9 @@ type World struct {
 	Exposed int
 	// MayLeave is the name of a voter that may be removed; "" for none.
 	MayLeave string
+	// Strangers are addresses with ports at which somebody answers who is none of
+	// the hosts.
+	Strangers []string
 	// SnapshotObjects has snapshots hold what a restore onto other hosts reads.
 	SnapshotObjects bool
 	// Outside is the user's own balancer, at the endpoint's address; nil where
