@@ -131,9 +131,11 @@ func (d *drilling) facts(ctx context.Context) (drill.Facts, error) {
 		return f, err
 	}
 	for _, component := range []string{drill.Scheduler, drill.ControllerManager} {
-		if f.Leaders[component], err = client.LeaseHolder(ctx, component); err != nil {
+		holder, err := client.LeaseHolder(ctx, component)
+		if err != nil {
 			return f, err
 		}
+		f.Leaders[component], _ = d.masterCalled(ctx, holder)
 	}
 	for _, ih := range d.Cluster.Balancers() {
 		h, err := d.host(ih.Name)

@@ -276,5 +276,6 @@ func (d *drilling) leaderBy(ctx context.Context, what string, by inventory.Host)
 	if err != nil {
 		return ""
 	}
+	holder, _ = d.masterCalled(ctx, holder)
 	return holder
 }

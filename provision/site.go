@@ -43,8 +43,9 @@ type Site struct {
 	// readOnly: nothing may be changed, not even for a moment.
 	readOnly bool
 
-	mu   sync.Mutex
-	apis map[string]*kube.Client // by host name
+	mu     sync.Mutex
+	apis   map[string]*kube.Client // by host name
+	called map[string]string       // masters by their own host names, as far as they were asked
 
 	// What ConnectSoon needs; mu guards all maps of its Site.
 	dial     Dial
@@ -57,7 +58,7 @@ type Site struct {
 func newSite(c *inventory.Cluster, baseDir string) *Site {
 	return &Site{
 		Cluster: c, BaseDir: baseDir,
-		hosts: map[string]host.Host{}, down: map[string]error{}, apis: map[string]*kube.Client{}, dialling: map[string]bool{},
+		hosts: map[string]host.Host{}, down: map[string]error{}, apis: map[string]*kube.Client{}, called: map[string]string{}, dialling: map[string]bool{},
 	}
 }
 

@@ -165,6 +165,9 @@ func TakeStatus(ctx context.Context, s *Site) Status {
 	wg.Go(func() { known = askAPI(asked, ready) })
 	wg.Go(func() { st.Endpoint = s.askEndpoint(asked, glances) })
 	wg.Wait()
+	for i, l := range known.leaders {
+		known.leaders[i].Node, _ = s.masterCalled(asked, l.Node)
+	}
 	known.fill(&st, s.Cluster.Spec.Network.CNI.Plugin)
 	st.Running = runningOn(st.Hosts)
 	st.Took = units.Seconds(time.Since(began).Round(time.Millisecond))

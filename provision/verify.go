@@ -55,8 +55,8 @@ func (a *apply) led(within time.Duration) phase.Check {
 			return err
 		}
 		for _, l := range leaders {
-			if h, ok := a.Cluster.HostByName(l.Node); !ok || h.Role != inventory.RoleControlPlane {
-				return fmt.Errorf("%s is led by %s, which is no master of the inventory", l.Component, l.Node)
+			if _, ok := a.masterCalled(ctx, l.Node); !ok {
+				return fmt.Errorf("%s is led by %s, which is no master of the inventory, nor the host name of one", l.Component, l.Node)
 			}
 			first, looked := renewed[l.Component]
 			if !looked {

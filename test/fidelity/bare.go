@@ -223,6 +223,10 @@ func units() []Claim {
 		{"kernel modules, settings and units are read anew", []string{"systemctl daemon-reload", "systemctl restart", "sysctl --system"}, func(ctx context.Context, s *Scene) string {
 			return s.ends(ctx, []string{"systemctl", "daemon-reload"}, []string{"systemctl", "restart", "systemd-modules-load.service"}, []string{"sysctl", "--system"})
 		}, "done, done, done"},
+		{"a host says what it calls itself", []string{"uname"}, func(ctx context.Context, s *Scene) string {
+			out, end := s.query(ctx, "uname", "-n")
+			return fmt.Sprint(out == s.Host.Name(), " ", end)
+		}, "true done"},
 		{"packages are listed with their state", []string{"dpkg-query"}, func(ctx context.Context, s *Scene) string {
 			out, end := s.query(ctx, "dpkg-query", "-W", "-f", `${Package} ${db:Status-Status}\n`)
 			return fmt.Sprint(slices.Contains(strings.Split(out, "\n"), "dpkg installed"), " ", strings.Contains(out, "haproxy"), " ", end)

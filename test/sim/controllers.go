@@ -69,10 +69,10 @@ func (w *World) succeed(gone *Host) {
 	for _, component := range []string{"kube-controller-manager", "kube-scheduler"} {
 		lease := w.API.Get("leases", "kube-system", component)
 		spec, _ := lease["spec"].(kubeapi.Object)
-		if len(heirs) == 0 || spec["holderIdentity"] != gone.name+"_x" {
+		if len(heirs) == 0 || spec["holderIdentity"] != gone.calls()+"_x" {
 			continue
 		}
-		w.API.Set("leases", "kube-system", component, kubeapi.Object{"spec": kubeapi.Object{"holderIdentity": heirs[0].name + "_x", "renewTime": spec["renewTime"]}})
+		w.API.Set("leases", "kube-system", component, kubeapi.Object{"spec": kubeapi.Object{"holderIdentity": heirs[0].calls() + "_x", "renewTime": spec["renewTime"]}})
 	}
 }
 

@@ -117,12 +117,12 @@ func (h *Host) loseLeases(f *failure) {
 			continue
 		}
 		spec := lease["spec"].(kubeapi.Object)
-		if holder, _ := spec["holderIdentity"].(string); !strings.HasPrefix(holder, h.name+"_") {
+		if holder, _ := spec["holderIdentity"].(string); !strings.HasPrefix(holder, h.calls()+"_") {
 			continue
 		}
 		for _, other := range h.w.sorted() {
 			if other != h && other.apiUp() {
-				spec["holderIdentity"] = other.name + "_y"
+				spec["holderIdentity"] = other.calls() + "_y"
 				h.w.API.Set("leases", "kube-system", component, lease)
 				break
 			}

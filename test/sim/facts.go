@@ -74,7 +74,7 @@ func (h *Host) facts(args []string) []byte {
 	stamp := func() string { return fmt.Sprintf("%.9f", float64(time.Now().UnixNano())/1e9) }
 	etcd := args[0]
 	say("clock_begin=%s", stamp())
-	say("kernel=Linux\nmachine=x86_64\nhostname=%s\ncores=4\nmemory_kb=8000000\nsystemd=1", h.name)
+	say("kernel=Linux\nmachine=x86_64\nhostname=%s\ncores=4\nmemory_kb=8000000\nsystemd=1", h.calls())
 	say("os=ID=debian\nos=PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"")
 	say("boot_id=%s\nmachine_id=machine-%s\nproduct_uuid=uuid-%s", h.bootID(), h.name, h.name)
 	say("cgroup_fs=cgroup2fs\ncgroup_controllers=cpu cpuset memory pids")

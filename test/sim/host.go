@@ -2,6 +2,7 @@ package sim
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -48,6 +49,8 @@ type Host struct {
 	// Lost is what was deleted or overwritten although it may hold a
 	// cluster's data or keys. It must stay empty.
 	Lost []string
+	// Calls is what the host calls itself; default: what the inventory does.
+	Calls string
 	// Down makes every dial to a port of the host fail silently.
 	Down bool
 	// Clock is by how much the host's clock is ahead; Filled is how much of its
@@ -299,6 +302,9 @@ func (h *Host) remove(path string) {
 		delete(h.Files, p)
 	}
 }
+
+// calls is the host's own name.
+func (h *Host) calls() string { return cmp.Or(h.Calls, h.name) }
 
 // DialContext leads to what listens there. It refuses at once where nothing
 // does; a host that is down and an address that nobody has do not answer.

@@ -250,7 +250,7 @@ func (h *Host) Addons(config string) error {
 		}
 	}
 	for _, component := range []string{"kube-controller-manager", "kube-scheduler"} {
-		h.w.API.Set("leases", "kube-system", component, kubeapi.Object{"spec": kubeapi.Object{"holderIdentity": h.name + "_x", "renewTime": "2999-01-01T00:00:00.000000Z"}})
+		h.w.API.Set("leases", "kube-system", component, kubeapi.Object{"spec": kubeapi.Object{"holderIdentity": h.calls() + "_x", "renewTime": "2999-01-01T00:00:00.000000Z"}})
 	}
 	return nil
 }

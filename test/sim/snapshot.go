@@ -50,7 +50,7 @@ func (w *World) Snapshot(same func(path string) string) string {
 func (w *World) withoutTheGone(objects string) string {
 	var b strings.Builder
 	for line := range strings.Lines(objects) {
-		leads := func(h *Host) bool { return strings.Contains(line, `"holderIdentity":"`+h.name+`_`) }
+		leads := func(h *Host) bool { return strings.Contains(line, `"holderIdentity":"`+h.calls()+`_`) }
 		if name, _, _ := strings.Cut(line, " {"); strings.HasPrefix(name, "object leases kube-system/kube-") && !slices.ContainsFunc(w.up(), leads) {
 			line = name + " led by nobody\n"
 		}
