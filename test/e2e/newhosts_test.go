@@ -74,7 +74,12 @@ func restoredElsewhere(t *testing.T) {
 	t.Cleanup(func() { recreate(t, slices.Concat(baseHosts, moreHosts)...) }) // who comes next finds none of it
 	ha(t, "restore", "--confirm", clusterName, "--backup-directory", store, "--from", filepath.Base(made.Path), after).want(t, 3, "keys.tar.age", "--identity")
 	shown := ha(t, "restore", "--plan", "--backup-directory", store, "--from", filepath.Base(made.Path), "--identity", identity, after)
-	shown.want(t, 2, "which are bare: cp-1 starts etcd", "node cp-2", "have to stay off")
+	shown.want(t, 2)
+	for _, text := range []string{"which are bare: cp-1 starts etcd", "nodes    cp-1, cp-2, cp-3, w-1 of the backup", "have to stay off"} {
+		if !strings.Contains(shown.stdout+shown.stderr, text) {
+			t.Errorf("the plan lacks %q:\n%s", text, shown.stdout)
+		}
+	}
 	t.Logf("the plan of it:\n%s", shown.tail())
 
 	var took time.Duration
