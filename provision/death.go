@@ -122,7 +122,7 @@ func (s *search) look(ctx context.Context) error {
 func (s *search) sightings(ctx context.Context, first bool) ([]string, error) {
 	seen := s.knock(ctx)
 	v := s.members.Look(ctx, etcd.Options{ReadOnly: true})
-	if m, ok := v.Find(0, peerURL(s.lost)); ok && (m.Healthy || m.State == etcd.MemberHung) {
+	if m, ok := v.Find(0, peerURL(s.lost)); ok && (m.Healthy || m.State == etcd.MemberHung || m.State == etcd.MemberForeign) {
 		seen = append(seen, fmt.Sprintf("etcd: its member %s is %s", m.ID, m.State))
 	}
 	client, err := s.anyAPI(ctx)

@@ -250,6 +250,10 @@ func (a *assessment) stray(v *View) Member {
 	m := Member{Name: cmp.Or(v.Host, v.PeerURL), Host: v.Host, PeerURL: v.PeerURL, Role: NoRole}
 	a.fill(&m, v)
 	m.DeadFor = 0
+	if why := a.ofBefore(v); why != "" {
+		m.State, m.Why = MemberForeign, why
+		return m
+	}
 	if v.Last == nil {
 		m.State, m.Why = MemberAbsent, "not in the member list"
 		return m

@@ -29,6 +29,7 @@ var conditions = []condition{
 	{"dead", dead, false, true},
 	{"other list", func(i int) fault { return edit(i, func(v *View) { v.Local = listOf(9) }) }, true, false},
 	{"other leader", func(i int) fault { return following(i, 99, 9) }, true, false},
+	{"of before", ofBefore, false, true},
 	{"foreign", func(i int) fault { return edit(i, func(v *View) { v.Last.ClusterID = MemberID(900 + i) }) }, true, false},
 }
 
@@ -173,7 +174,7 @@ func verdictHolds(p picture, v Verdict) (broken []string) {
 		answering = 1
 	}
 	for _, c := range p.of {
-		if !slices.Contains([]string{"hung", "unverified", "unreachable", "dead"}, conditions[c].name) {
+		if !slices.Contains([]string{"hung", "unverified", "unreachable", "dead", "of before"}, conditions[c].name) {
 			answering++
 		}
 	}
@@ -227,7 +228,7 @@ func monotonic(p picture, v Verdict) (broken []string) {
 		}
 		for to := range conditions {
 			worse := c == 0 && to != 0 || !conditions[c].loud && conditions[to].name == "dead"
-			if len(p.of) > 3 && to%3 != 2 { // of the many every third: late, unverified, dead, foreign
+			if len(p.of) > 3 && to%3 != 2 { // of the many every third: late, unverified, dead, of before
 				continue
 			}
 			if !worse || i == 0 && p.f == 4 { // an alarm would go with its bearer's row

@@ -44,6 +44,7 @@ func (m *Members) find(ctx context.Context, t Target, v *View) (*conn, *Status) 
 	case <-timer.C:
 	}
 	others, asked := m.askOthers(ctx, t)
+	peers := m.askPeerPort(ctx, t)
 	for asked > 0 || !ownDone {
 		select {
 		case a := <-own:
@@ -65,6 +66,7 @@ func (m *Members) find(ctx context.Context, t Target, v *View) (*conn, *Status) 
 			return a.conn, a.status
 		}
 	}
+	v.PeerCluster = <-peers
 	return nil, nil
 }
 

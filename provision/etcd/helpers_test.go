@@ -85,6 +85,14 @@ func hung(i int) fault {
 	return silence(i, 5*time.Second, Attempt{Via: name(i), Outcome: Hung})
 }
 
+// ofBefore serves no client, and tells its peers of another cluster.
+func ofBefore(i int) fault {
+	return func(o *Observation) {
+		hung(i)(o)
+		o.Views[i-1].PeerCluster = 900
+	}
+}
+
 func unverified(i int) fault {
 	return silence(i, time.Second, Attempt{Via: name(i), Outcome: Rejected, Err: "tls: unknown authority"})
 }

@@ -12,6 +12,9 @@ func (a *assessment) judge(m Member, l Listed, v *View) (MemberState, string) {
 	if v == nil {
 		return MemberUnreachable, "nothing was asked at " + m.PeerURL
 	}
+	if why := a.ofBefore(v); why != "" {
+		return MemberForeign, why
+	}
 	if v.Last == nil {
 		state, why := a.unanswered(v, m.DeadFor.Duration())
 		if m.Unnamed && m.ID != 0 {
@@ -46,6 +49,15 @@ func (a *assessment) judge(m Member, l Listed, v *View) (MemberState, string) {
 		return a.judgeLearner(v)
 	}
 	return a.judgeVoter(m, v)
+}
+
+// ofBefore explains an etcd that serves nobody since its data are another cluster's: it
+// has no quorum there, and cannot join this one. "" is none of that.
+func (a *assessment) ofBefore(v *View) string {
+	if v.Last != nil || v.PeerCluster == 0 || a.v.ClusterID == 0 || v.PeerCluster == a.v.ClusterID {
+		return ""
+	}
+	return fmt.Sprintf("its data are of another cluster, %s, which has no quorum: it serves nobody, and cannot join; so it is with data of before a restore", v.PeerCluster)
 }
 
 // judgeData reports an alarm that bears the member's ID.

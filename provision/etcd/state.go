@@ -153,6 +153,10 @@ func (a *assessment) provenLost() bool {
 			if v.saw(Refused) {
 				certain++
 			}
+		case MemberForeign:
+			if v.Last == nil { // else it is a split
+				lost, certain = lost+1, certain+1
+			}
 		case MemberHung:
 			if m.DeadFor.Duration() >= hungIsLost {
 				lost++

@@ -115,6 +115,9 @@ type View struct {
 	// Via is the host through which the member answered, when not its own.
 	Via      string    `json:"via,omitempty"`
 	Attempts []Attempt `json:"attempts,omitempty"`
+	// PeerCluster is the cluster that an etcd which answered no client told its peers
+	// to be of; 0: not known.
+	PeerCluster MemberID `json:"peerCluster,omitempty"`
 	// First and Last are its status at the start and at the end of the
 	// observation; both nil when it did not answer.
 	First *Status `json:"first,omitempty"`

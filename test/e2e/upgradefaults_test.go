@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,6 +23,7 @@ import (
 func upgradeThroughFaults(t *testing.T) {
 	before, after := older(t)
 	kubeconfig := kubeconfigOf(t, before)
+	stale := restoredBefore(t, before)
 	images, ids := imagesOf(t, lab.DefaultVersion), memberIDs(t, masters)
 	ps := startProbes(t, kubeconfig, asTheyAre)
 	for _, trouble := range []struct {
@@ -31,6 +33,7 @@ func upgradeThroughFaults(t *testing.T) {
 		{"an operator's edit of kubeadm-config", editedConfig},
 		{"fault 15: /etc/kubernetes is full", fullDisk},
 		{"fault 4: etcd of another master is down", etcdDownElsewhere},
+		{"fault 12: an etcd of before a restore runs on a master", func(t *testing.T, after string) { etcdOfBefore(t, after, stale) }},
 		{"fault 5: the API server of another master is down", apiServerDownElsewhere},
 		{"fault 7: etcd's leader is cut off", leaderCutOff},
 		{"fault 15: the disk fills when it is a master's turn", diskFills},
@@ -94,6 +97,63 @@ func upgradeBesideASlowDisk(t *testing.T) {
 	if now := memberIDs(t, masters); now != ids {
 		t.Errorf("members before:\n%s\nafter:\n%s", ids, now)
 	}
+}
+
+// heldData is where a master's etcd data of before a restore wait for it to be over.
+const heldData = "/root/held-member"
+
+// swapData stops a master's etcd and gives it other data, or sets some aside; the
+// kubelet starts it again. The API server is ended with it: beside one that hangs, the
+// kubelet takes two minutes.
+const swapData = `set -eu
+systemctl stop kubelet
+pkill -KILL -x kube-apiserver || true
+pkill -KILL -x etcd || true
+while pgrep -x etcd >/dev/null; do sleep 0.1; done
+%s
+systemctl start kubelet
+`
+
+// restoredBefore restores a cluster from a backup of its own, keeps what the etcd of
+// one follower had before, and returns that master's name.
+func restoredBefore(t *testing.T, path string) string {
+	t.Helper()
+	s, _ := statusOf(t, path)
+	stale := slices.DeleteFunc(slices.Clone(masters), func(m string) bool { return m == s.Quorum.Leader })[0]
+	shell(t, stale, fmt.Sprintf(swapData, "cp -a /var/lib/etcd/member "+heldData))
+	awaitFaultless(t, path, 2*time.Minute)
+	store := t.TempDir()
+	r := ha(t, "backup", "create", "-o", "json", "--directory", store, path)
+	r.want(t, 0)
+	r = ha(t, "restore", "--confirm", clusterName, "--backup-directory", store, "--from", filepath.Base(backedUp(t, r).Path), "-o", "json", path)
+	r.want(t, 0)
+	t.Logf("restored on the same masters: %s", r.took.Round(100*time.Millisecond))
+	awaitFaultless(t, path, 2*time.Minute)
+	return stale
+}
+
+// etcdOfBefore has the etcd of a master come back with its data of before a restore: it
+// is of another cluster, merges with nobody, and no upgrade begins beside it.
+func etcdOfBefore(t *testing.T, after, stale string) {
+	shell(t, stale, fmt.Sprintf(swapData, "mv /var/lib/etcd/member /root/member-of-now; cp -a "+heldData+" /var/lib/etcd/member"))
+	shell(t, stale, "timeout 60 sh -c 'until pgrep -x etcd >/dev/null; do sleep 0.2; done'")
+	r := ha(t, "upgrade", "--yes", after)
+	t.Logf("refused after %s: exit %d: %s", r.took.Round(100*time.Millisecond), r.code, r.stderr)
+	if r.code == 0 || !strings.Contains(r.stderr, stale) {
+		t.Errorf("exit %d; want it to stop, and to name %s\n%s", r.code, stale, r.tail())
+	}
+	s, _ := statusOf(t, after)
+	for _, m := range s.Quorum.Members {
+		if want := map[bool]string{true: "foreign", false: "healthy"}[m.Name == stale]; string(m.State) != want {
+			t.Errorf("%s is %s, want %s: %s", m.Name, m.State, want, m.Why)
+		}
+	}
+	if n := s.Quorum.Numbers; n.Healthy != 2 || n.Voters != 3 {
+		t.Errorf("%d of %d voters are healthy, want 2 of 3", n.Healthy, n.Voters)
+	}
+	shell(t, stale, fmt.Sprintf(swapData, "mv /var/lib/etcd/member /root/member-of-before; mv /root/member-of-now /var/lib/etcd/member"))
+	wantUntouched(t, after)
+	wantMembers(t, masters)
 }
 
 // editedConfig changes what kubeadm remembers behind the installer's back.

@@ -25,6 +25,7 @@ type Cluster struct {
 	t     testing.TB
 	pki   pki
 	quota int64
+	token string // etcd's own default when empty
 }
 
 // Member is one etcd, running or not.
@@ -54,22 +55,45 @@ func Start(t testing.TB, n int, opts ...Option) *Cluster {
 	for _, o := range opts {
 		o(c)
 	}
-	var initial []string
 	for i := range n {
-		m := c.Add(fmt.Sprintf("cp-%d", i+1))
+		c.Add(fmt.Sprintf("cp-%d", i+1))
+	}
+	c.begin()
+	return c
+}
+
+// begin starts all members as a new cluster.
+func (c *Cluster) begin() {
+	c.t.Helper()
+	var initial []string
+	for _, m := range c.Members {
 		initial = append(initial, m.Name+"="+m.PeerURL)
 	}
-	started := make(chan error, n)
+	started := make(chan error, len(c.Members))
 	for _, m := range c.Members {
 		m.init, m.new = strings.Join(initial, ","), true
 		go func() { started <- m.start() }()
 	}
-	for range n {
+	for range c.Members {
 		if err := <-started; err != nil {
-			t.Fatal(err)
+			c.t.Fatal(err)
 		}
 	}
-	return c
+}
+
+// Anew stops all members and has them begin again as another cluster, with a token
+// of its own and empty directories, as a restore does. It returns where each member's
+// data of before are.
+func (c *Cluster) Anew(token string) (before map[string]string) {
+	c.t.Helper()
+	before = map[string]string{}
+	for _, m := range c.Members {
+		m.Stop()
+		before[m.Name], m.Dir = m.Dir, m.Dir+"-"+token
+	}
+	c.token = token
+	c.begin()
+	return before
 }
 
 // Add makes a host with ports and a directory, but starts nothing on it.
@@ -144,6 +168,9 @@ func (m *Member) start() error {
 	cfg.InitialCluster, cfg.ClusterState = m.init, embed.ClusterStateFlagExisting
 	if m.new {
 		cfg.ClusterState = embed.ClusterStateFlagNew
+	}
+	if m.c.token != "" {
+		cfg.InitialClusterToken = m.c.token
 	}
 	cfg.ListenMetricsUrls = urls(m.Metrics)
 	m.c.pki.server(&cfg.ClientTLSInfo)

@@ -169,6 +169,42 @@ func TestAnotherClusterOnAHostIsSplit(t *testing.T) {
 	t.Log(err)
 }
 
+// The etcd of one master comes back with its data of before a restore: it merges with
+// nobody, serves nobody, and is told from one that hangs.
+func TestFault12AMemberOfBeforeARestoreIsForeign(t *testing.T) {
+	t.Parallel()
+	c := Start(t, 3)
+	m := c.Connect()
+	was := c.Ready(m).ClusterID
+	before := c.Anew("restored")
+	is := c.Ready(m).ClusterID
+	if was == is {
+		t.Fatalf("both are cluster %s", is)
+	}
+	old := c.Member("cp-3")
+	old.Stop()
+	old.Dir, before["cp-3"] = before["cp-3"], old.Dir
+	if err := old.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	v := eventually(t, m, 15*time.Second, "foreign", func(v etcd.Verdict) bool { return row(t, v, "cp-3").State == etcd.MemberForeign })
+	if r := row(t, v, "cp-3"); r.Healthy || !strings.Contains(r.Why, was.String()) {
+		t.Errorf("cp-3: %+v", r)
+	}
+	if v.State != etcd.Degraded || v.Healthy != 2 || v.ClusterID != is {
+		t.Errorf("%s, %v, cluster %s: %v", v.State, v.Numbers, v.ClusterID, v.Reasons)
+	}
+	// With its own data again it is one of them, and all have the same.
+	old.Stop()
+	old.Dir = before["cp-3"]
+	if err := old.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	if v := c.Ready(m); v.ClusterID != is {
+		t.Errorf("cluster %s, want %s", v.ClusterID, is)
+	}
+}
+
 func TestFault24NoSpaceAlarm(t *testing.T) {
 	t.Parallel()
 	c := Start(t, 3, WithQuota(2<<20))
