@@ -218,10 +218,17 @@ func (n nodeSeen) arrived(to string) bool {
 
 // begun says that an earlier run has changed the node, and did not come to its end.
 func (n nodeSeen) begun(to string) bool {
+	return n.cordoned != "" || n.changed(to)
+}
+
+// changed says that an earlier run has begun to exchange what runs there: whatever is
+// wrong with the node now may come of it. One that was cordoned, and no more, owes its
+// faults to nobody's upgrade.
+func (n nodeSeen) changed(to string) bool {
 	if n.arrived(to) {
-		return n.cordoned != "" || n.out != nil
+		return n.out != nil
 	}
-	if n.broken || n.manifests != nil && len(n.manifests) < len(kube.Components) || n.kubelet == to || n.cordoned != "" {
+	if n.broken || n.manifests != nil && len(n.manifests) < len(kube.Components) || n.kubelet == to {
 		return true
 	}
 	for component, tag := range n.manifests {

@@ -20,10 +20,10 @@ import (
 
 // ready proves, before anything is changed, that the cluster is one that can be
 // upgraded: whole, or with no other master out than one that an earlier run of
-// the upgrade has begun with.
+// the upgrade has begun to exchange.
 func (u *upgrade) ready() phase.Phase {
 	gate := []phase.Check{u.fixedSettings(), u.configAgrees(), u.componentsAgree(), u.nothingRemoved(), u.nobodyLost(), u.budgetsAllow()}
-	if u.nodes[u.order[0].Name].begun(u.Cluster.Spec.Kubernetes.Version) {
+	if u.nodes[u.order[0].Name].changed(u.Cluster.Spec.Kubernetes.Version) {
 		gate = append(gate, u.othersCarry(u.order[0]))
 	} else {
 		gate = append(gate, u.quorumWith(etcd.Want{What: "before any change", Voters: len(u.order), AllHealthy: true, Hash: true}), u.othersCarry(u.order[0]), u.columnRuns(u.order[0]), u.leaders())

@@ -9,7 +9,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/ha-install/ha-install/inventory"
+	"github.com/ha-install/ha-install/provision/kube"
 	"github.com/ha-install/ha-install/provision/phase"
+	"github.com/ha-install/ha-install/test/kubeapi"
 	"github.com/ha-install/ha-install/test/sim"
 )
 
@@ -237,6 +239,13 @@ func TestUpgradeRefuses(t *testing.T) {
 		}, []string{"w-1", "shop/alone", "no controller"}},
 		{"a broken member", c, func(w *sim.World) { w.Host("cp-2").Down = true }, []string{"cp-2"}},
 		{"fault 12: an etcd of before a restore came back on a master", c, func(w *sim.World) { w.Host("cp-2").Haunt() }, []string{"cp-2", "healthy 2"}},
+		{"the same master, cordoned by an upgrade that stopped before it changed it", c, func(w *sim.World) {
+			w.Host("cp-2").Haunt()
+			node := w.API.Get("nodes", "", "cp-2")
+			node["spec"] = kubeapi.Object{"unschedulable": true}
+			node["metadata"].(kubeapi.Object)["annotations"] = kubeapi.Object{kube.CordonedBy: "upgrade"}
+			w.API.Set("nodes", "", "cp-2", node)
+		}, []string{"cp-2", "healthy 2"}},
 		{"fault 25: a member's data are not those of the others", c, func(w *sim.World) { w.Corrupt("cp-3") }, []string{"cp-3", "CORRUPT"}},
 	}
 	for _, tt := range tests {

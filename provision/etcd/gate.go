@@ -146,6 +146,12 @@ func (w Want) definite(v Verdict) *missing {
 				reason: fmt.Sprintf("ghost %s: member %s at %s is on no host of the inventory", m.Role, m.ID, m.PeerURL)}
 		}
 	}
+	for _, m := range v.Members {
+		if w.AllHealthy && m.Role == Voter && m.State == MemberForeign && !targeted(m) {
+			return &missing{definite: true, reason: fmt.Sprintf("%s is foreign: %s", m.Name, m.Why),
+				run: fmt.Sprintf("ha-install replace INVENTORY %s, which moves its data aside and joins it anew", m.Name)}
+		}
+	}
 	learners, names := 0, []string{}
 	var one Member
 	for _, m := range v.Members {

@@ -139,8 +139,8 @@ func etcdOfBefore(t *testing.T, after, stale string) {
 	shell(t, stale, "timeout 60 sh -c 'until pgrep -x etcd >/dev/null; do sleep 0.2; done'")
 	r := ha(t, "upgrade", "--yes", after)
 	t.Logf("refused after %s: exit %d: %s", r.took.Round(100*time.Millisecond), r.code, r.stderr)
-	if r.code == 0 || !strings.Contains(r.stderr, stale) {
-		t.Errorf("exit %d; want it to stop, and to name %s\n%s", r.code, stale, r.tail())
+	if r.code == 0 || !strings.Contains(r.stderr, stale+" is foreign") || !strings.Contains(r.stderr, "replace") {
+		t.Errorf("exit %d; want it to stop, to say what %s is, and what brings it back\n%s", r.code, stale, r.tail())
 	}
 	s, _ := statusOf(t, after)
 	for _, m := range s.Quorum.Members {

@@ -194,6 +194,11 @@ func TestFault12AMemberOfBeforeARestoreIsForeign(t *testing.T) {
 	if v.State != etcd.Degraded || v.Healthy != 2 || v.ClusterID != is {
 		t.Errorf("%s, %v, cluster %s: %v", v.State, v.Numbers, v.ClusterID, v.Reasons)
 	}
+	began := time.Now()
+	var q *etcd.QuorumError
+	if _, err := m.Gate(bg, etcd.Want{AllHealthy: true}, time.Minute); !errors.As(err, &q) || time.Since(began) > 20*time.Second || !strings.Contains(q.Run, "replace INVENTORY cp-3") {
+		t.Errorf("a gate that no waiting opens: after %s, %v", time.Since(began), err)
+	}
 	// With its own data again it is one of them, and all have the same.
 	old.Stop()
 	old.Dir = before["cp-3"]
