@@ -111,6 +111,9 @@ func (rc *recovery) begin(ctx context.Context) (err error) {
 		return err
 	}
 	rc.now = rc.members.Judge(ctx, etcd.Options{ReadOnly: true, Inputs: true})
+	if err := givenUp(rc.whole, rc.seen); err != nil {
+		return err
+	}
 	if rc.note = rc.lastNote(); rc.note != nil && rc.note.Onto && !rc.note.Done {
 		return halfDone(*rc.note, "its hosts")
 	}

@@ -1,10 +1,13 @@
 package provision
 
 import (
+	"cmp"
 	"fmt"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes/scheme"
@@ -22,11 +25,14 @@ import (
 // the masters that it has: by what all masters of the inventory are seen to be,
 // or by the note of an earlier run that has begun with it.
 func onto(c *inventory.Cluster, seen map[string]masterSeen) (bool, error) {
+	if err := givenUp(c, seen); err != nil {
+		return false, err
+	}
 	var bare, masters []string
 	for _, ih := range c.ControlPlanes() {
 		m := seen[ih.Name]
 		switch {
-		case m.note != nil && m.note.Onto && !m.note.Done:
+		case m.rehouses():
 			return true, nil
 		case m.unused(c.Metadata.Name):
 			bare = append(bare, ih.Name)
@@ -42,6 +48,50 @@ func onto(c *inventory.Cluster, seen map[string]masterSeen) (bool, error) {
 		Why:  "a restore takes the masters of the cluster back, all of them, or makes the cluster anew where all masters are bare: of both at once nobody could say which data count",
 		Run: "with " + strings.Join(masters, ", ") + ": ha-install recover, which does without the others, and ha-install apply, by which bare masters join; " +
 			"on bare hosts alone: an inventory without " + strings.Join(masters, ", ") + ", which have to be off and stay off",
+	}
+}
+
+// rehouses says that a restore onto bare hosts has begun on a master, and is not done.
+func (m masterSeen) rehouses() bool { return m.note != nil && m.note.Onto && !m.note.Done }
+
+// outlives says that a master is of a cluster beside which the restore that has
+// begun on other was given up: it is part of one that was made otherwise, or bears
+// the note of a later try.
+func (m masterSeen) outlives(other masterSeen) bool {
+	switch {
+	case m.note != nil && m.note.Token == other.note.Token:
+		return false
+	case m.rehouses():
+		return m.note.Began.After(other.note.Began)
+	}
+	return m.marker.Established || m.note != nil && m.note.Done
+}
+
+// givenUp refuses masters that bear the note of a restore onto bare hosts which
+// was given up for another cluster, beside masters of that one: whoever went on
+// with it would write over the notes of a cluster that may be whole and in use. Of
+// seen only markers and notes are looked at.
+func givenUp(c *inventory.Cluster, seen map[string]masterSeen) error {
+	var left, by []string
+	var first *restoreNote
+	for _, ih := range c.ControlPlanes() {
+		for _, other := range c.ControlPlanes() {
+			if seen[ih.Name].rehouses() && seen[other.Name].outlives(seen[ih.Name]) {
+				left, by = append(left, ih.Name), append(by, other.Name)
+				first = cmp.Or(first, seen[ih.Name].note)
+			}
+		}
+	}
+	if len(left) == 0 {
+		return nil
+	}
+	left, by = slices.Compact(left), slices.Compact(slices.Sorted(slices.Values(by)))
+	on := strings.Join(left, ", ")
+	return &ConflictError{
+		What: "a restore was begun on " + on + " and given up: what is there is no part of the cluster of " + strings.Join(by, ", "),
+		Why:  fmt.Sprintf("%s began it at %s with %s; %s there says so. Nothing goes on with it, or it would undo that cluster", first.By, first.Began.UTC().Format(time.DateTime+"Z"), first.From, restoreFile),
+		Run: "take " + on + " out of the inventory, then the same command again. To have it as a master later: install it anew, or run ha-install reset with an inventory that has " + on +
+			" and no other host, and loadBalancer.mode masters (data and keys are moved aside there); then put it back, and ha-install apply",
 	}
 }
 

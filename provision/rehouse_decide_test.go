@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ha-install/ha-install/provision/backup"
 )
@@ -18,6 +19,9 @@ func TestWhereARestoreGoes(t *testing.T) {
 	made := masterSeen{marker: marker{Cluster: "prod", CASHA256: "ab", Established: true}, note: &restoreNote{Onto: true, Done: true}}
 	inPlace := masterSeen{marker: marker{Cluster: "prod", CASHA256: "ab", Established: true}, note: &restoreNote{}}
 	stranger := masterSeen{marker: marker{Cluster: "staging"}}
+	// Of an earlier try, on a host that has come back.
+	early := masterSeen{marker: marker{Cluster: "prod", CASHA256: "ab", Established: true}, note: &restoreNote{Onto: true, Token: "prod-0", From: "b", By: "ops", Began: time.Unix(0, 0)}}
+	late := masterSeen{note: &restoreNote{Onto: true, Token: "prod-1", Began: time.Unix(60, 0)}}
 	leftover := masterSeen{restoreFacts: restoreFacts{data: true}}
 	for _, test := range []struct {
 		says    string
@@ -34,8 +38,14 @@ func TestWhereARestoreGoes(t *testing.T) {
 		{"one has etcd's data, of whatever", [3]masterSeen{bare, leftover, bare}, false, "cp-1, cp-3 is no master"},
 		{"one belongs to another cluster", [3]masterSeen{bare, stranger, bare}, false, "cp-1, cp-3 is no master"},
 		{"an earlier run has begun on bare hosts", [3]masterSeen{begun, claimed, claimed}, true, ""},
-		{"it has come to its end on one of them", [3]masterSeen{made, begun, master}, true, ""},
+		{"it has come to its end on one of them", [3]masterSeen{made, begun, begun}, true, ""},
 		{"it has come to its end", [3]masterSeen{made, made, made}, false, ""},
+		{"one was left by a try that was given up, the others are masters by another", [3]masterSeen{made, early, made}, false, "begun on cp-2 and given up: what is there is no part of the cluster of cp-1, cp-3\nwhy: ops began it at 1970-01-01"},
+		{"the others are masters that were never restored", [3]masterSeen{early, master, bare}, false, "begun on cp-1 and given up"},
+		{"two were left", [3]masterSeen{early, early, made}, false, "take cp-1, cp-2 out of the inventory"},
+		{"the others are masters that a restore of theirs has left half done", [3]masterSeen{inPlace, inPlace, early}, false, "begun on cp-3 and given up"},
+		{"a later try is half done", [3]masterSeen{late, early, bare}, false, "begun on cp-2 and given up: what is there is no part of the cluster of cp-1\n"},
+		{"only what is left of a try is there", [3]masterSeen{bare, early, early}, true, ""},
 		{"a restore of the masters is half done", [3]masterSeen{inPlace, master, master}, false, ""},
 	} {
 		seen := map[string]masterSeen{"cp-1": test.masters[0], "cp-2": test.masters[1], "cp-3": test.masters[2]}

@@ -242,6 +242,84 @@ func TestAHalfRestoredClusterIsMadeByNothingElse(t *testing.T) {
 	}
 }
 
+// TestANoteOfARestoreThatWasGivenUpHarmsNoOtherCluster has a host of a first try,
+// which broke off, join the inventory of the cluster that another try has made.
+func TestANoteOfARestoreThatWasGivenUpHarmsNoOtherCluster(t *testing.T) {
+	t.Parallel()
+	c, dirs := elsewhere(t), baseDirs(t)
+	lost := loseAll(t, testCluster(t), dirs[0])
+	start := lost.onto(t, c)
+	others := withoutHost(c, "cp-8")
+	bubble(t, func(t *testing.T) {
+		w := start.World(t, c)
+		w.Slow = true
+		only := onlyHost(t, c, "cp-8")
+		cut := sim.Cut{Host: "cp-8", Name: "step kubeadm-init-1", Nth: 1, When: sim.After, Fault: sim.Dies}
+		if _, err := restoreAll(t.Context(), w, only, dirs[0], lost.o, &cut, nil); err == nil || !w.Struck() {
+			t.Fatalf("the first try was not killed: %v", err)
+		}
+		w.Back()
+		left := w.Host("cp-8").Files[restoreFile]
+		w.Wipe(c, "cp-8") // it is away while the other try comes to its end
+		if _, err := restoreAll(t.Context(), w, others, dirs[0], lost.o, nil, nil); err != nil {
+			t.Fatal(err)
+		}
+		w.Host("cp-8").Put(restoreFile, left.Mode, string(left.Content))
+		w.Host("cp-8").Put(markerFile, 0o644, `{"cluster":"prod"}`)
+		before := w.Snapshot(nil)
+		for verb, run := range map[string]func() error{
+			"apply":   func() error { _, err := applyAll(t.Context(), w, c, dirs[0], nil, nil); return err },
+			"restore": func() error { _, err := restoreAll(t.Context(), w, c, dirs[0], lost.o, nil, nil); return err },
+			"recover": func() error {
+				_, err := recoverAll(t.Context(), w, c, dirs[0], w.Dial, RecoverOptions{}, nil, nil)
+				return err
+			},
+		} {
+			var conflict *ConflictError
+			if err := run(); !errors.As(err, &conflict) || !strings.Contains(conflict.What, "a restore was begun on cp-8 and given up") || !strings.Contains(conflict.Run, "take cp-8 out of the inventory") {
+				t.Errorf("%s: %v", verb, err)
+			}
+		}
+		if after := w.Snapshot(nil); after != before {
+			t.Errorf("hosts were changed:\n%s", after)
+		}
+		if tally, err := applyAll(t.Context(), w, others, dirs[0], nil, nil); err != nil || tally.Changed > 0 {
+			t.Errorf("apply without it changed %d, error %v", tally.Changed, err)
+		}
+		if err := reset(t.Context(), w, only, nil); err != nil {
+			t.Fatalf("the reset that is advised: %v", err)
+		}
+		if _, err := applyAll(t.Context(), w, c, dirs[0], nil, nil); err != nil {
+			t.Fatalf("apply after that: %v", err)
+		}
+		if votes := w.Votes(); !slices.Equal(votes, []string{"cp-1 voter", "cp-7 voter", "cp-8 voter"}) || len(w.Broken()) > 0 {
+			t.Errorf("%q, %q", votes, w.Broken())
+		}
+	})
+}
+
+// onlyHost is the inventory that the refusal of a note that is left advises: one
+// master and no other host.
+func onlyHost(t *testing.T, c *inventory.Cluster, name string) *inventory.Cluster {
+	t.Helper()
+	ih, _ := c.HostByName(name)
+	only, problems, err := inventory.Parse("inventory.yaml", fmt.Appendf(nil, `apiVersion: ha-install.io/v1alpha1
+kind: Cluster
+metadata: {name: prod}
+spec:
+  kubernetes: {version: v1.36.3}
+  endpoint: {host: %s}
+  loadBalancer: {mode: masters}
+  software: {bundle: bundle.tar}
+  hosts:
+    - {name: %s, role: control-plane, address: %s}
+`, c.Spec.Endpoint.Host, name, ih.Address))
+	if err != nil {
+		t.Fatalf("%v %v", problems, err)
+	}
+	return only
+}
+
 // TestARestoreOntoOtherHostsIsRefusedBeforeAnyIsChanged has every reason once.
 func TestARestoreOntoOtherHostsIsRefusedBeforeAnyIsChanged(t *testing.T) {
 	t.Parallel()

@@ -81,22 +81,25 @@ func writeRestoreNote(ctx context.Context, h host.Host, n restoreNote) error {
 	return err
 }
 
-// restoreNotes reads the notes of the masters that are connected; masters
-// without one have no entry.
-func (s *Site) restoreNotes(ctx context.Context) (map[string]restoreNote, error) {
+// restoreNotes reads the notes and markers of the masters that are connected;
+// nothing else of them is seen.
+func (s *Site) restoreNotes(ctx context.Context) (map[string]masterSeen, error) {
 	var mu sync.Mutex
-	notes := map[string]restoreNote{}
-	err := s.onAll(ctx, s.connected(s.Cluster.ControlPlanes()), func(ctx context.Context, ih inventory.Host, h host.Host) error {
-		n, err := readRestoreNote(ctx, h)
-		if err != nil || n == nil {
+	seen := map[string]masterSeen{}
+	err := s.onAll(ctx, s.connected(s.Cluster.ControlPlanes()), func(ctx context.Context, ih inventory.Host, h host.Host) (err error) {
+		var m masterSeen
+		if m.note, err = readRestoreNote(ctx, h); err != nil {
+			return err
+		}
+		if m.marker, err = readMarker(ctx, h); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		notes[ih.Name] = *n
+		seen[ih.Name] = m
 		return nil
 	})
-	return notes, err
+	return seen, err
 }
 
 // makesAnew are the verbs that may run while a restore is half done: those that
@@ -108,15 +111,18 @@ func (s *Site) notHalfRestored(ctx context.Context, verb string) error {
 	if makesAnew[verb] {
 		return nil
 	}
-	notes, err := s.restoreNotes(ctx)
+	seen, err := s.restoreNotes(ctx)
 	if err != nil {
+		return err
+	}
+	if err := givenUp(s.Cluster, seen); err != nil {
 		return err
 	}
 	var on []string
 	var first restoreNote
-	for _, name := range sortedKeys(notes) {
-		if n := notes[name]; !n.Done {
-			on, first = append(on, name), n
+	for _, name := range sortedKeys(seen) {
+		if n := seen[name].note; n != nil && !n.Done {
+			on, first = append(on, name), *n
 		}
 	}
 	if len(on) == 0 {
