@@ -34,7 +34,7 @@ func (e *AliveError) Error() string {
 
 // masterPorts are what listens on a master: SSH, etcd for clients and for its
 // peers, the API server, the kubelet.
-var masterPorts = []string{"22", "2379", "2380", apiPort, "10250"}
+var masterPorts = []string{"22", "2379", "2380", apiPort, kubeletPort}
 
 const (
 	knock      = 2 * time.Second // how long an answer from a port is waited for

@@ -4,16 +4,12 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"net"
 	"path/filepath"
-	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/ha-install/ha-install/inventory"
 	"github.com/ha-install/ha-install/provision/backup"
-	"github.com/ha-install/ha-install/provision/host"
 	"github.com/ha-install/ha-install/provision/phase"
 	"github.com/ha-install/ha-install/provision/pki"
 	"github.com/ha-install/ha-install/provision/release"
@@ -140,7 +136,7 @@ func (r *rehousing) begin(ctx context.Context) (err error) {
 	if err := r.takeUpNote(); err != nil {
 		return err
 	}
-	if err := r.stillServed(ctx); err != nil {
+	if err := r.stillThere(ctx); err != nil {
 		return err
 	}
 	first := r.seen[r.seed().Name]
@@ -201,38 +197,6 @@ func (r *rehousing) seed() inventory.Host {
 	return inventory.Host{}
 }
 
-// stillServed refuses while a member or an API server of the cluster before is
-// open to one of the new masters: there would be two clusters with one identity.
-func (r *rehousing) stillServed(ctx context.Context) error {
-	var mu sync.Mutex
-	var seen []string
-	err := r.onAll(ctx, r.Cluster.ControlPlanes(), func(ctx context.Context, ih inventory.Host, h host.Host) error {
-		var all sync.WaitGroup
-		for _, address := range formerly(r.Cluster, r.source.m) {
-			for _, port := range []string{"2379", "2380", apiPort} {
-				all.Go(func() {
-					if at := net.JoinHostPort(address, port); answer(ctx, h, at) == isOpen {
-						mu.Lock()
-						defer mu.Unlock()
-						seen = append(seen, ih.Name+" reaches "+at)
-					}
-				})
-			}
-		}
-		all.Wait()
-		return ctx.Err()
-	})
-	if err != nil || len(seen) == 0 {
-		return err
-	}
-	slices.Sort(seen)
-	return &ConflictError{
-		What: "masters of the cluster in the backup still serve",
-		Why:  strings.Join(seen, "; ") + ": clients would be told two truths by two clusters with the same CA",
-		Run:  "power them off for good, or restore onto them: ha-install restore with their inventory",
-	}
-}
-
 // outlook is what the operator has to know before agreeing.
 func (r *rehousing) outlook() string {
 	m := r.source.m
@@ -249,6 +213,9 @@ func (r *rehousing) outlook() string {
 	fmt.Fprintf(&b, "\nnodes    %s of the backup are taken out of the API, new hosts register anew; what pods kept on their disks is in no backup", strings.Join(sortedKeys(r.then.nodes), ", "))
 	if old := formerly(r.Cluster, m); len(old) > 0 {
 		fmt.Fprintf(&b, "\nwarning  the masters of before (%s) have to stay off: they would serve a cluster with the same CA", strings.Join(old, ", "))
+	}
+	if old := elsewhereThan(r.Cluster, r.then.kubelets); len(old) > 0 {
+		fmt.Fprintf(&b, "\nwarning  no host of before may run (%s): its pods would leave the API and go on, or end with all that is only there", strings.Join(old, ", "))
 	}
 	return b.String()
 }

@@ -105,6 +105,7 @@ func (m masterSeen) unused(cluster string) bool {
 type backedUp struct {
 	settings []byte            // kubeadm's ClusterConfiguration
 	nodes    map[string]string // their UIDs, by name
+	kubelets []string          // the addresses of all Nodes
 }
 
 const (
@@ -127,10 +128,16 @@ func readBackedUp(file string) (backedUp, error) {
 		switch o := stored.(type) {
 		case *corev1.Node:
 			b.nodes[o.Name] = string(o.UID)
+			for _, a := range o.Status.Addresses {
+				if a.Type == corev1.NodeInternalIP {
+					b.kubelets = append(b.kubelets, a.Address)
+				}
+			}
 		case *corev1.ConfigMap:
 			b.settings = []byte(o.Data[configMapKey])
 		}
 	}
+	slices.Sort(b.kubelets)
 	return b, nil
 }
 
@@ -181,18 +188,23 @@ func bundledEtcdutl(b *bundle.Bundle) string {
 	return ""
 }
 
-// formerly are the addresses of the backup's members that no master of the
+// formerly are the addresses of the backup's members that no host of the
 // inventory has.
 func formerly(c *inventory.Cluster, m backup.Manifest) []string {
-	now := map[string]bool{}
-	for _, ih := range c.Spec.Hosts {
-		now[ih.IP().String()] = true
-	}
 	var all []string
 	for _, member := range m.Members {
-		if u, err := url.Parse(member.PeerURL); err == nil && !now[u.Hostname()] {
+		if u, err := url.Parse(member.PeerURL); err == nil {
 			all = append(all, u.Hostname())
 		}
 	}
-	return all
+	return elsewhereThan(c, all)
+}
+
+// elsewhereThan are those of the addresses that no host of the inventory has.
+func elsewhereThan(c *inventory.Cluster, addresses []string) []string {
+	now := map[string]bool{}
+	for _, ih := range c.Spec.Hosts {
+		now[ih.Address], now[ih.IP().String()] = true, true
+	}
+	return slices.DeleteFunc(slices.Clone(addresses), func(a string) bool { return now[a] })
 }

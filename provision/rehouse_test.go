@@ -146,7 +146,8 @@ func TestABackupIsRestoredOntoOtherHosts(t *testing.T) {
 		if err != nil || plan.Nothing() {
 			t.Fatalf("the plan: %v", err)
 		}
-		for _, text := range []string{"onto     cp-1, cp-7, cp-8, which are bare: cp-1 starts etcd", "nodes    cp-1, cp-2, cp-3, w-1 of the backup", "198.51.100.21, 198.51.100.22, 198.51.100.23) have to stay off"} {
+		for _, text := range []string{"onto     cp-1, cp-7, cp-8, which are bare: cp-1 starts etcd", "nodes    cp-1, cp-2, cp-3, w-1 of the backup", "198.51.100.21, 198.51.100.22, 198.51.100.23) have to stay off",
+			"no host of before may run (198.51.100.21, 198.51.100.22, 198.51.100.23, 198.51.100.31)"} {
 			if !strings.Contains(told, text) {
 				t.Errorf("%q is not said:\n%s", text, told)
 			}
@@ -326,6 +327,7 @@ func TestARestoreOntoOtherHostsIsRefusedBeforeAnyIsChanged(t *testing.T) {
 	dirs, others := baseDirs(t), baseDirs(t)
 	before := testCluster(t)
 	former := before.ControlPlanes()[1].IP().String()
+	worker := before.Workers()[0].IP().String()
 	lost := loseAll(t, before, dirs[0])
 	start := lost.onto(t, elsewhere(t))
 	_, stranger := sealed(t)
@@ -360,6 +362,12 @@ func TestARestoreOntoOtherHostsIsRefusedBeforeAnyIsChanged(t *testing.T) {
 		{"a master of the lost cluster that serves", func(_ *testing.T, w *sim.World, _ *inventory.Cluster, _ *RestoreOptions) {
 			w.Strangers = []string{former + ":2379"}
 		}, "cp-8 reaches " + former + ":2379: clients would be told two truths"},
+		{"a worker of the lost cluster that runs", func(_ *testing.T, w *sim.World, _ *inventory.Cluster, _ *RestoreOptions) {
+			w.Strangers = []string{worker + ":10250"}
+		}, "cp-7 reaches " + worker + ":10250; cp-8 reaches " + worker + ":10250: their Nodes and pods are taken out"},
+		{"a kubelet of a lost master that runs", func(_ *testing.T, w *sim.World, _ *inventory.Cluster, _ *RestoreOptions) {
+			w.Strangers = []string{former + ":10250"}
+		}, "Nodes of the cluster in the backup still run"},
 		{"a full disk", func(_ *testing.T, w *sim.World, _ *inventory.Cluster, _ *RestoreOptions) {
 			w.Host("cp-1").Filled = 30<<20 - 1<<10
 		}, "cp-1 has no room for the snapshot"},

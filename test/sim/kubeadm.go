@@ -128,6 +128,7 @@ func (h *Host) register() {
 	if old := h.w.API.Get("nodes", "", h.name); old == nil {
 		node := corev1.Node{ObjectMeta: metav1.ObjectMeta{Labels: labels}}
 		node.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}
+		node.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: h.address}, {Type: corev1.NodeHostName, Address: h.name}}
 		h.w.API.Set("nodes", "", h.name, node)
 	}
 	h.reportKubelet()
