@@ -50,6 +50,13 @@ func teachClaims(w *sim.World) {
 		h.EndEtcd()
 		return nil, nil
 	})
+	w.Script(fidelity.MakeBridge, func(h *sim.Host, _ []string) ([]byte, error) { h.Bridge = "made"; return nil, nil })
+	w.Script(fidelity.SeeBridge, func(h *sim.Host, _ []string) ([]byte, error) {
+		if h.Bridge == "" {
+			return []byte("gone\n"), nil
+		}
+		return []byte("there\n"), nil
+	})
 	w.Script(fidelity.PutBack, func(h *sim.Host, args []string) ([]byte, error) { h.Rename(args[0], etcdMember); return nil, nil })
 }
 
@@ -86,6 +93,7 @@ func TestClustersAreAsTheRealOnesAre(t *testing.T) {
 			t.Fatal(err)
 		}
 		golden.Check(t, "fidelity/reset.golden", lines(fidelity.Simulated(w, c).Hosts()))
+		teachClaims(w)
 		w.Begin(t.Context(), nil)
 		fidelity.Check(t.Context(), sceneOn(t, w, c, "cp-1"), fidelity.Reset())
 	})

@@ -140,7 +140,7 @@ func baseDirs(t testing.TB) [2]string {
 func newWorld(t testing.TB, c *inventory.Cluster) *sim.World {
 	w := sim.New(t, c)
 	w.Script(entriesScript, func(h *sim.Host, args []string) ([]byte, error) { return []byte(h.Entries(args[0])), nil })
-	w.Script(leftovers, func(h *sim.Host, _ []string) ([]byte, error) { h.Rules = 0; return nil, nil })
+	w.Script(leftovers, func(h *sim.Host, _ []string) ([]byte, error) { h.Rules, h.Bridge = 0, ""; return nil, nil })
 	w.StepScript(prepareScript, func(h *sim.Host, _ []string) []func() error { return []func() error{h.Certs, h.Kubeconfigs} })
 	w.StepScript(startScript, func(h *sim.Host, args []string) []func() error {
 		return []func() error{func() error { return h.EtcdManifest(args[0]) }, func() error { return h.ControlPlane(args[0]) }, h.StartKubelet}

@@ -3,10 +3,14 @@ package provision
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
-	"github.com/ha-install/ha-install/inventory"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/ha-install/ha-install/provision/etcd"
+	"github.com/ha-install/ha-install/provision/kube"
 	"github.com/ha-install/ha-install/provision/phase"
 	"github.com/ha-install/ha-install/templates"
 )
@@ -117,34 +121,37 @@ func (r *rehousing) ownCluster() phase.Phase {
 // lostNodes takes the Nodes of the backup out of the API, all of them, told by
 // their UIDs: their hosts are lost, and a new one that bears an old name
 // registers anew, with addresses, networks and pods of its own. The seed's
-// kubelet has met an old one of its name, and is started again.
+// kubelet has met an old one of its name: it is stopped meanwhile, or it would make
+// the mirrors of its pods anew.
 func (r *rehousing) lostNodes() phase.Phase {
-	left := func(ctx context.Context) ([]string, bool, error) {
+	left := func(ctx context.Context) (*kube.Client, []string, bool, error) {
 		client, err := r.anyAPI(ctx)
 		if err != nil {
-			return nil, false, err
+			return nil, nil, false, err
 		}
 		names, err := client.NodesOf(ctx, r.then.nodes)
 		if err != nil {
-			return nil, false, err
+			return nil, nil, false, err
 		}
 		registered, err := r.listedAsMaster(ctx, r.seed())
-		return names, registered, err
+		return client, names, registered, err
 	}
 	return phase.Phase{
 		Name: "lost-nodes",
 		Done: func(ctx context.Context) (bool, error) {
-			names, registered, err := left(ctx)
+			_, names, registered, err := left(ctx)
 			return len(names) == 0 && registered, err
 		},
 		Do: func(ctx context.Context) error {
-			names, _, err := left(ctx)
+			client, names, registered, err := left(ctx)
 			if err != nil {
 				return err
 			}
-			client, err := r.anyAPI(ctx)
-			if err != nil {
-				return err
+			if slices.Contains(names, r.seed().Name) {
+				if err := r.runOnSeed(ctx, []string{"systemctl", "stop", "kubelet.service"}); err != nil {
+					return err
+				}
+				registered = false
 			}
 			for _, name := range names {
 				if err := client.ForgetNode(ctx, name, "restore"); err != nil {
@@ -152,7 +159,10 @@ func (r *rehousing) lostNodes() phase.Phase {
 				}
 				phase.Say(ctx, "node "+name+" is taken out")
 			}
-			return r.registerAnew(ctx, r.seed())
+			if registered {
+				return nil
+			}
+			return r.registerAnew(ctx, client)
 		},
 		Gate:        []phase.Check{r.nodeRegistered(r.seed()), r.columnRuns(r.seed())},
 		GateTimeout: restartGate,
@@ -172,25 +182,30 @@ func (r *rehousing) explainLostNodes() []phase.Change {
 	return changes
 }
 
-// registerAnew has a master's kubelet make its Node where there is none any more.
-func (r *rehousing) registerAnew(ctx context.Context, ih inventory.Host) error {
-	registered, err := r.listedAsMaster(ctx, ih)
-	if err != nil || registered {
-		return err
+// registerAnew has the seed's kubelet make its Node where there is none any more.
+// One that is there was made after all this: what flannel has made is of that one.
+func (r *rehousing) registerAnew(ctx context.Context, client *kube.Client) error {
+	_, err := client.CoreV1().Nodes().Get(ctx, r.seed().Name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		err = r.runOnSeed(ctx, []string{"systemctl", "stop", "kubelet.service"}, kube.EndPodNetwork(), []string{"systemctl", "start", "kubelet.service"})
 	}
-	h, err := r.host(ih.Name)
 	if err != nil {
-		return err
-	}
-	if err := runAll(ctx, h, []string{"systemctl", "restart", "kubelet.service"}); err != nil {
 		return err
 	}
 	waiting, cancel := context.WithTimeout(ctx, restartGate)
 	defer cancel()
-	if err := phase.Wait(waiting, r.nodeRegistered(ih)); err != nil {
+	if err := phase.Wait(waiting, r.nodeRegistered(r.seed())); err != nil {
 		return err
 	}
-	return r.columnStep(ctx, ih, stepFinish, finishScript, templates.Init{})
+	return r.columnStep(ctx, r.seed(), stepFinish, finishScript, templates.Init{})
+}
+
+func (r *rehousing) runOnSeed(ctx context.Context, commands ...[]string) error {
+	h, err := r.host(r.seed().Name)
+	if err != nil {
+		return err
+	}
+	return runAll(ctx, h, commands...)
 }
 
 // ended proves that controllers act, and says on every master that all is done.

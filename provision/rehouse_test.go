@@ -116,6 +116,9 @@ func (l lostCluster) notRehoused(w *sim.World, c *inventory.Cluster) string {
 		if old := l.nodes()[ih.Name]; old == uid {
 			wrong = append(wrong, ih.Name+" has the Node of the host that is lost")
 		}
+		if of := w.Host(ih.Name).Bridge; of != uid {
+			wrong = append(wrong, fmt.Sprintf("%s has the pod network of %q, its Node is %v", ih.Name, of, uid))
+		}
 	}
 	config := fmt.Sprint(w.API.Get("configmaps", "kube-system", "kubeadm-config"))
 	if !strings.Contains(config, "controlPlaneEndpoint: "+c.Spec.Endpoint.Host) {

@@ -12,6 +12,7 @@ import (
 	"github.com/ha-install/ha-install/inventory"
 	"github.com/ha-install/ha-install/provision/backup"
 	"github.com/ha-install/ha-install/provision/host"
+	"github.com/ha-install/ha-install/provision/kube"
 	"github.com/ha-install/ha-install/provision/phase"
 	"github.com/ha-install/ha-install/test/sim"
 )
@@ -20,6 +21,7 @@ import (
 func teachRestores(w *sim.World) {
 	w.Script(restoreLookScript, func(h *sim.Host, _ []string) ([]byte, error) { return h.RestoreFacts(), nil })
 	w.Script(exchangeScript, func(h *sim.Host, args []string) ([]byte, error) { return nil, h.ExchangeData(args[0]) })
+	w.Script(kube.EndPodNetwork()[2], func(h *sim.Host, _ []string) ([]byte, error) { h.Bridge = ""; return nil, nil })
 	w.StepScript(unpackScript, func(h *sim.Host, args []string) []func() error {
 		return h.Unpack(args[0], args[1], args[2], args[3], args[5])
 	})

@@ -331,6 +331,7 @@ func reason(err error) string {
 // Reset are claims about a host from which a cluster was taken.
 func Reset() []Claim {
 	return []Claim{
+		podNetworkEnds(),
 		{"a kubelet without configuration is started, but does not run", []string{"systemctl start", "systemctl stop", "systemctl show"}, func(ctx context.Context, s *Scene) string {
 			const kubelet = "kubelet.service"
 			ends := s.ends(ctx, []string{"systemctl", "start", kubelet})

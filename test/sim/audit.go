@@ -55,6 +55,14 @@ func (w *World) inspect(act string) {
 	w.inspectVIP(act)
 }
 
+// inspectDeletion wants that no kubelet runs whose Node is deleted: it would make
+// its pods' mirrors anew, and go on with the Node's network.
+func (w *World) inspectDeletion(node string) {
+	if h := w.hosts[node]; h != nil && !h.off && h.active("kubelet.service") && w.nodeUID(node) != "" {
+		w.accuse("the Node of %s is deleted while its kubelet runs", node)
+	}
+}
+
 // inspectVIP wants that all hosts that run keepalived know each other, for
 // two that do not may both hold the virtual address, and that it is not given up.
 func (w *World) inspectVIP(act string) {

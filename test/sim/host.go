@@ -45,6 +45,7 @@ type Host struct {
 	Sysctls         string            // what sysctl --system last read
 	Reloaded        string            // the unit files that systemd last read
 	Rules           int               // packet filter rules of a pod network
+	Bridge          string            // the UID of the Node whose pod network it has; "" while there is none
 	Aside           []string          // what was moved aside, by its old name
 	// Lost is what was deleted or overwritten although it may hold a
 	// cluster's data or keys. It must stay empty.

@@ -132,6 +132,9 @@ func (h *Host) register() {
 		h.w.API.Set("nodes", "", h.name, node)
 	}
 	h.reportKubelet()
+	if h.Bridge == "" { // else flannel goes on with what is there
+		h.Bridge = h.w.nodeUID(h.name)
+	}
 	for _, path := range h.under("/etc/kubernetes/manifests") {
 		component := strings.TrimSuffix(path[strings.LastIndex(path, "/")+1:], ".yaml")
 		h.w.API.Set("pods", "kube-system", component+"-"+h.name, corev1.Pod{
@@ -143,6 +146,13 @@ func (h *Host) register() {
 			},
 		})
 	}
+}
+
+// nodeUID tells a Node from one that bears its name later; "" for none.
+func (w *World) nodeUID(name string) string {
+	meta, _ := w.API.Get("nodes", "", name)["metadata"].(kubeapi.Object)
+	uid, _ := meta["uid"].(string)
+	return uid
 }
 
 // reportKubelet has the Node say which kubelet runs.

@@ -73,7 +73,7 @@ func (h *Host) endPower() {
 	h.steps = map[string]*step{}
 	h.orphans, h.apiEnded, h.etcdHas = false, false, ""
 	h.drained, h.enables = map[string]bool{}, map[string]time.Time{}
-	h.failing, h.podsRead = nil, ""
+	h.failing, h.podsRead, h.Bridge = nil, "", ""
 	h.unheard = true
 	for _, u := range h.Units {
 		u.Active, u.Runs = false, ""

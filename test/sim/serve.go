@@ -131,6 +131,9 @@ func (h *Host) answer(w http.ResponseWriter, r *http.Request) error {
 		if needsSpace(r) && len(h.w.etcd.space.full) > 0 {
 			return errors.New("etcdserver: mvcc: database space exceeded")
 		}
+		if name, node := strings.CutPrefix(r.URL.Path, "/api/v1/nodes/"); node && r.Method == http.MethodDelete {
+			h.w.inspectDeletion(name)
+		}
 		h.w.API.ServeHTTP(w, r)
 		return nil
 	}

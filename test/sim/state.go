@@ -82,7 +82,7 @@ func (s *State) World(t testing.TB, c *inventory.Cluster) *World {
 func (h *Host) take(from *Host) {
 	h.Files, h.Packages, h.Images = maps.Clone(from.Files), maps.Clone(from.Packages), maps.Clone(from.Images)
 	h.PackageVersions = maps.Clone(from.PackageVersions)
-	h.Sysctls, h.Reloaded, h.Rules, h.Down = from.Sysctls, from.Reloaded, from.Rules, from.Down
+	h.Sysctls, h.Reloaded, h.Rules, h.Bridge, h.Down = from.Sysctls, from.Reloaded, from.Rules, from.Bridge, from.Down
 	h.Aside, h.Lost = slices.Clone(from.Aside), slices.Clone(from.Lost)
 	h.Clock, h.Filled, h.Epoch, h.by = from.Clock, from.Filled, from.Epoch, from.by
 	h.Journals = map[string][]string{}
