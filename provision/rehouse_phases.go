@@ -153,11 +153,8 @@ func (r *rehousing) lostNodes() phase.Phase {
 				}
 				registered = false
 			}
-			for _, name := range names {
-				if err := client.ForgetNode(ctx, name, "restore"); err != nil {
-					return fmt.Errorf("node %s: %w", name, err)
-				}
-				phase.Say(ctx, "node "+name+" is taken out")
+			if err := client.ForgetNodes(ctx, names, "restore", func(name string) { phase.Say(ctx, "node "+name+" is taken out") }); err != nil {
+				return err
 			}
 			if registered {
 				return nil

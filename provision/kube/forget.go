@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"fmt"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -11,15 +12,29 @@ import (
 // NodeLeases is the namespace of the leases that kubelets renew.
 const NodeLeases = "kube-node-lease"
 
-// ForgetNode takes a Node whose host is lost out of the API, with the pods that
-// are bound to it, its lease and its CSINode: what controllers make anew of them
-// goes elsewhere at once, and nothing of it meets a new host that comes under the
-// same name. It is cordoned before, or what is made anew would be bound to it
-// again, and goes last, so that what was broken off is seen by it.
-func (c *Client) ForgetNode(ctx context.Context, name, by string) error {
-	if err := c.Cordon(ctx, name, by); err != nil && !apierrors.IsNotFound(err) {
-		return err
+// ForgetNodes takes Nodes whose hosts are lost out of the API, with the pods that
+// are bound to them, their leases and their CSINodes: what controllers make anew of
+// them goes elsewhere at once, and nothing of them meets a new host that comes under
+// an old name. All are cordoned before the first goes: lost ones look ready for as
+// long as nobody has missed their kubelets, and what is made anew would be bound to
+// the next of them. told is given each that is out.
+func (c *Client) ForgetNodes(ctx context.Context, names []string, by string, told func(name string)) error {
+	for _, name := range names {
+		if err := c.Cordon(ctx, name, by); err != nil && !apierrors.IsNotFound(err) {
+			return fmt.Errorf("node %s: %w", name, err)
+		}
 	}
+	for _, name := range names {
+		if err := c.forgetNode(ctx, name); err != nil {
+			return fmt.Errorf("node %s: %w", name, err)
+		}
+		told(name)
+	}
+	return nil
+}
+
+// forgetNode takes the Node itself last, so that what was broken off is seen by it.
+func (c *Client) forgetNode(ctx context.Context, name string) error {
 	bound, err := c.CoreV1().Pods(metav1.NamespaceAll).List(ctx, metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("spec.nodeName", name).String()})
 	if err != nil {
 		return err

@@ -1,0 +1,51 @@
+package kube
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/ha-install/ha-install/test/kubeapi"
+)
+
+// TestPodsOfLostNodesGoToNoOtherLostOne has a scheduler beside it, to which all Nodes
+// look ready.
+func TestPodsOfLostNodesGoToNoOtherLostOne(t *testing.T) {
+	api, client := newAPI(t)
+	for _, name := range []string{"w-1", "w-2", "w-3"} {
+		setNode(api, name, "", nil)
+		api.Set("pods", "default", "of-"+name, corev1.Pod{Spec: corev1.PodSpec{NodeName: name}})
+		api.Set("leases", NodeLeases, name, kubeapi.Object{})
+		api.Set("csinodes", "", name, kubeapi.Object{})
+	}
+	var anew []string // where pods that are made anew are bound to
+	api.React = func(verb, resource, _, name string) {
+		if verb != "DELETE" || resource != "pods" || !strings.HasPrefix(name, "of-") {
+			return
+		}
+		for _, node := range api.Names("nodes") {
+			spec, _ := api.Get("nodes", "", strings.TrimPrefix(node, "/"))["spec"].(kubeapi.Object)
+			if spec["unschedulable"] != true {
+				anew = append(anew, node)
+				return
+			}
+		}
+	}
+	var told []string
+	if err := client.ForgetNodes(t.Context(), []string{"w-1", "w-2"}, "restore", func(name string) { told = append(told, name) }); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(anew, []string{"/w-3", "/w-3"}) || !slices.Equal(told, []string{"w-1", "w-2"}) {
+		t.Errorf("pods are made anew on %q, told %q", anew, told)
+	}
+	for resource, want := range map[string]string{"nodes": "/w-3", "pods": "default/of-w-3", "leases": NodeLeases + "/w-3", "csinodes": "/w-3"} {
+		if left := api.Names(resource); !slices.Equal(left, []string{want}) {
+			t.Errorf("%s: %q are left", resource, left)
+		}
+	}
+	if err := client.ForgetNodes(t.Context(), []string{"w-1"}, "restore", func(string) {}); err != nil {
+		t.Errorf("one that is gone: %v", err)
+	}
+}
