@@ -174,7 +174,7 @@ func (r *rehousing) lostNodes() phase.Phase {
 func (r *rehousing) explainLostNodes() []phase.Change {
 	var changes []phase.Change
 	for _, name := range sortedKeys(r.then.nodes) {
-		changes = append(changes, phase.Change{Kind: changeClean, Name: "node " + name, Text: "of the backup: taken out of the API with its pods, its lease and its CSINode"})
+		changes = append(changes, phase.Change{Kind: changeClean, Name: "node " + name, Text: "of the backup: taken out of the API with its pods, its lease, its CSINode and what is attached to it"})
 	}
 	return changes
 }

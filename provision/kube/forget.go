@@ -13,7 +13,7 @@ import (
 const NodeLeases = "kube-node-lease"
 
 // ForgetNodes takes Nodes whose hosts are lost out of the API, with the pods that
-// are bound to them, their leases and their CSINodes: what controllers make anew of
+// are bound to them, their leases, CSINodes and VolumeAttachments: what controllers make anew of
 // them goes elsewhere at once, and nothing of them meets a new host that comes under
 // an old name. All are cordoned before the first goes: lost ones look ready for as
 // long as nobody has missed their kubelets, and what is made anew would be bound to
@@ -52,7 +52,28 @@ func (c *Client) forgetNode(ctx context.Context, name string) error {
 	if err := c.StorageV1().CSINodes().Delete(ctx, name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
 		return err
 	}
+	if err := c.forgetAttachments(ctx, name); err != nil {
+		return err
+	}
 	return c.DeleteNode(ctx, name)
+}
+
+// forgetAttachments asks for what was attached to a Node to be detached. The driver's
+// attacher does it, and takes its finalizer away when it has: that is left to it.
+func (c *Client) forgetAttachments(ctx context.Context, node string) error {
+	attached, err := c.StorageV1().VolumeAttachments().List(ctx, metav1.ListOptions{}) // the API selects none by their Node
+	if err != nil {
+		return err
+	}
+	for _, a := range attached.Items {
+		if a.Spec.NodeName != node {
+			continue
+		}
+		if err := c.StorageV1().VolumeAttachments().Delete(ctx, a.Name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
+			return err
+		}
+	}
+	return nil
 }
 
 // NodesOf are the names of those Nodes that are still the ones of then, by their

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 
 	"github.com/ha-install/ha-install/test/kubeapi"
 )
@@ -19,6 +20,7 @@ func TestPodsOfLostNodesGoToNoOtherLostOne(t *testing.T) {
 		api.Set("pods", "default", "of-"+name, corev1.Pod{Spec: corev1.PodSpec{NodeName: name}})
 		api.Set("leases", NodeLeases, name, kubeapi.Object{})
 		api.Set("csinodes", "", name, kubeapi.Object{})
+		api.Set("volumeattachments", "", "csi-"+name, storagev1.VolumeAttachment{Spec: storagev1.VolumeAttachmentSpec{NodeName: name}})
 	}
 	var anew []string // where pods that are made anew are bound to
 	api.React = func(verb, resource, _, name string) {
@@ -40,7 +42,7 @@ func TestPodsOfLostNodesGoToNoOtherLostOne(t *testing.T) {
 	if !slices.Equal(anew, []string{"/w-3", "/w-3"}) || !slices.Equal(told, []string{"w-1", "w-2"}) {
 		t.Errorf("pods are made anew on %q, told %q", anew, told)
 	}
-	for resource, want := range map[string]string{"nodes": "/w-3", "pods": "default/of-w-3", "leases": NodeLeases + "/w-3", "csinodes": "/w-3"} {
+	for resource, want := range map[string]string{"nodes": "/w-3", "pods": "default/of-w-3", "leases": NodeLeases + "/w-3", "csinodes": "/w-3", "volumeattachments": "/csi-w-3"} {
 		if left := api.Names(resource); !slices.Equal(left, []string{want}) {
 			t.Errorf("%s: %q are left", resource, left)
 		}

@@ -27,6 +27,8 @@ var kinds = map[string]kind{
 	"deployments":          {"Deployment", "apps/v1", true},
 	"leases":               {"Lease", "coordination.k8s.io/v1", true},
 	"poddisruptionbudgets": {"PodDisruptionBudget", "policy/v1", true},
+	"csinodes":             {"CSINode", "storage.k8s.io/v1", false},
+	"volumeattachments":    {"VolumeAttachment", "storage.k8s.io/v1", false},
 	"clusterroles":         {"ClusterRole", "rbac.authorization.k8s.io/v1", false},
 	"clusterrolebindings":  {"ClusterRoleBinding", "rbac.authorization.k8s.io/v1", false},
 }
