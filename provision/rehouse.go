@@ -178,7 +178,8 @@ func (r *rehousing) takeUpNote() error {
 		return &ConflictError{
 			What: "the inventory has no master " + r.note.Cluster,
 			Why:  "a restore onto these hosts is half done, and that is where it makes the first member",
-			Run:  "put it back into the inventory under this name and address; or ha-install reset with the inventory of before, then begin anew",
+			Run: "put it back into the inventory under this name and address. If its host is lost: see that it is off for good; ha-install reset with this inventory, " +
+				"which is without it, takes back what is half done on the others; then the same command again, which begins anew",
 		}
 	}
 	if !r.established {

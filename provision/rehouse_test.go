@@ -246,6 +246,46 @@ func TestAHalfRestoredClusterIsMadeByNothingElse(t *testing.T) {
 	}
 }
 
+// TestTheHostOfTheFirstMemberIsLostHalfWay has what is advised then lead to the end.
+func TestTheHostOfTheFirstMemberIsLostHalfWay(t *testing.T) {
+	t.Parallel()
+	c, dirs := elsewhere(t), baseDirs(t)
+	lost := loseAll(t, testCluster(t), dirs[0])
+	start, less := lost.onto(t, c), withoutHost(c, "cp-1")
+	for _, at := range []sim.Cut{
+		{Host: "cp-1", Name: "step restore-unpack-1", Nth: 1},
+		{Host: "cp-1", Name: "step kubeadm-init-1", Nth: 1},
+		{Host: "cp-8", Name: "step column-start-1", Nth: 1},
+	} {
+		t.Run(at.Name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := start.World(t, c)
+				w.Slow, w.Stored = true, w.API.Clone() // else what the first try has written would be left
+				cut := at
+				cut.When, cut.Fault = sim.After, sim.Dies
+				if _, err := restoreAll(t.Context(), w, c, dirs[0], lost.o, &cut, nil); err == nil || !w.Struck() {
+					t.Fatalf("it was not killed: %v", err)
+				}
+				w.Back()
+				w.Destroy("cp-1")
+				var conflict *ConflictError
+				if _, err := restoreAll(t.Context(), w, less, dirs[0], lost.o, nil, nil); !errors.As(err, &conflict) || !strings.Contains(conflict.Run, "ha-install reset with this inventory") {
+					t.Fatalf("without its host: %v", err)
+				}
+				if err := reset(t.Context(), w, less, nil); err != nil {
+					t.Fatalf("reset: %v", err)
+				}
+				if _, err := restoreAll(t.Context(), w, less, dirs[0], lost.o, nil, nil); err != nil {
+					t.Fatalf("restore after it: %v", err)
+				}
+				if bad := lost.notRehoused(w, less); bad != "" {
+					t.Error(bad)
+				}
+			})
+		})
+	}
+}
+
 // TestANoteOfARestoreThatWasGivenUpHarmsNoOtherCluster has a host of a first try,
 // which broke off, join the inventory of the cluster that another try has made.
 func TestANoteOfARestoreThatWasGivenUpHarmsNoOtherCluster(t *testing.T) {

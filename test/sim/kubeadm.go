@@ -322,7 +322,12 @@ func (h *Host) kubeadmReset() []func() error {
 		}
 	}
 	return []func() error{
-		func() error { h.halt("kubelet.service"); h.orphans, h.etcdHas = false, ""; h.w.succeed(h); return nil },
+		func() error {
+			h.halt("kubelet.service")
+			h.orphans, h.etcdHas, h.etcdRuns = false, "", ""
+			h.w.succeed(h)
+			return nil
+		},
 		remove("/etc/kubernetes/manifests", pkiDir),
 		remove("/etc/kubernetes/admin.conf", "/etc/kubernetes/super-admin.conf", "/etc/kubernetes/kubelet.conf", "/etc/kubernetes/bootstrap-kubelet.conf",
 			"/etc/kubernetes/controller-manager.conf", "/etc/kubernetes/scheduler.conf"),

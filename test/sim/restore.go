@@ -186,6 +186,10 @@ func (h *Host) adopt() {
 		e.members = append(e.members, &member{id: idOf(token, name), name: name, peerURL: url})
 	}
 	h.w.etcd = e
+	if h.w.Stored != nil {
+		h.w.API = h.w.Stored.Clone()
+		control(h.w.API)
+	}
 }
 
 // Foreign are the hosts on which an etcd runs that is of no cluster of now.

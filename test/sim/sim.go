@@ -39,6 +39,9 @@ type World struct {
 	Strangers []string
 	// SnapshotObjects has snapshots hold what a restore onto other hosts reads.
 	SnapshotObjects bool
+	// Stored are the objects of the snapshot that restores are made of; nil where
+	// those of now are left to stand for them.
+	Stored *kubeapi.Server
 	// Outside is the user's own balancer, at the endpoint's address; nil where
 	// the hosts balance.
 	Outside *Outside
