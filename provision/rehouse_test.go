@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -362,76 +361,4 @@ spec:
 		t.Fatalf("%v %v", problems, err)
 	}
 	return only
-}
-
-// TestARestoreOntoOtherHostsIsRefusedBeforeAnyIsChanged has every reason once.
-func TestARestoreOntoOtherHostsIsRefusedBeforeAnyIsChanged(t *testing.T) {
-	t.Parallel()
-	dirs, others := baseDirs(t), baseDirs(t)
-	before := testCluster(t)
-	former := before.ControlPlanes()[1].IP().String()
-	worker := before.Workers()[0].IP().String()
-	lost := loseAll(t, before, dirs[0])
-	start := lost.onto(t, elsewhere(t))
-	_, stranger := sealed(t)
-	for _, test := range []struct {
-		name    string
-		prepare func(t *testing.T, w *sim.World, c *inventory.Cluster, o *RestoreOptions)
-		want    string
-	}{
-		{"nothing that opens the keys", func(_ *testing.T, _ *sim.World, _ *inventory.Cluster, o *RestoreOptions) { o.Openers = nil },
-			"the same command with what opens keys.tar.age"},
-		{"another's identity", func(t *testing.T, _ *sim.World, _ *inventory.Cluster, o *RestoreOptions) {
-			var err error
-			if o.Openers, err = backup.Openers(stranger, ""); err != nil {
-				t.Fatal(err)
-			}
-		}, "keys-unusable"},
-		{"another pod network", func(_ *testing.T, _ *sim.World, c *inventory.Cluster, _ *RestoreOptions) {
-			c.Spec.Network.PodCIDR = "10.99.0.0/16"
-		}, "spec.network.podCIDR: the cluster has 10.244.0.0/16, the inventory wants 10.99.0.0/16"},
-		{"another CA in the inventory", func(_ *testing.T, _ *sim.World, c *inventory.Cluster, _ *RestoreOptions) {
-			c.Spec.PKI.Directory = others[1] + "/pki"
-		}, "is not the one of the backup"},
-		{"a version two minors further", func(_ *testing.T, _ *sim.World, c *inventory.Cluster, o *RestoreOptions) {
-			c.Spec.Kubernetes.Version, c.Spec.Software.Bundle = olderVersion, "older.tar"
-		}, "the backup is of Kubernetes v1.36.3, the inventory wants v1.35.4"},
-		{"one master of the cluster among them", func(_ *testing.T, w *sim.World, _ *inventory.Cluster, _ *RestoreOptions) {
-			w.Host("cp-8").Put(markerFile, 0o644, `{"cluster":"prod","caSHA256":"`+lost.ca+`","established":true}`)
-		}, "cp-1, cp-7 is no master of cluster prod, cp-8 is"},
-		{"a worker that belongs to it still", func(_ *testing.T, w *sim.World, _ *inventory.Cluster, _ *RestoreOptions) {
-			w.Host("w-1").Put(markerFile, 0o644, `{"cluster":"prod","caSHA256":"`+lost.ca+`"}`)
-		}, "w-1 belong to a cluster prod already"},
-		{"a master of the lost cluster that serves", func(_ *testing.T, w *sim.World, _ *inventory.Cluster, _ *RestoreOptions) {
-			w.Strangers = []string{former + ":2379"}
-		}, "cp-8 reaches " + former + ":2379: clients would be told two truths"},
-		{"a worker of the lost cluster that runs", func(_ *testing.T, w *sim.World, _ *inventory.Cluster, _ *RestoreOptions) {
-			w.Strangers = []string{worker + ":10250"}
-		}, "cp-7 reaches " + worker + ":10250; cp-8 reaches " + worker + ":10250: their Nodes and pods are taken out"},
-		{"a kubelet of a lost master that runs", func(_ *testing.T, w *sim.World, _ *inventory.Cluster, _ *RestoreOptions) {
-			w.Strangers = []string{former + ":10250"}
-		}, "Nodes of the cluster in the backup still run"},
-		{"a full disk", func(_ *testing.T, w *sim.World, _ *inventory.Cluster, _ *RestoreOptions) {
-			w.Host("cp-1").Filled = 30<<20 - 1<<10
-		}, "cp-1 has no room for the snapshot"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
-				c, o := elsewhere(t), lost.o
-				w := start.World(t, c)
-				test.prepare(t, w, c, &o)
-				before := w.Snapshot(nil)
-				_, err := restoreAll(t.Context(), w, c, dirs[0], o, nil, nil)
-				if err == nil || !strings.Contains(err.Error(), test.want) {
-					t.Errorf("error %v, want %q", err, test.want)
-				}
-				if after := w.Snapshot(nil); after != before {
-					t.Errorf("hosts were changed:\n%s", after)
-				}
-			})
-		})
-	}
-	if _, err := os.Stat(lost.o.From); err != nil {
-		t.Error(err)
-	}
 }

@@ -148,6 +148,9 @@ func private(name string) bool { return name != SAPub && name[len(name)-len(".ke
 // CAPEM is the cluster CA's certificate file.
 func (s *CASet) CAPEM() []byte { return bytes.Clone(s.files[CACert]) }
 
+// EtcdCAPEM is the certificate file of etcd's CA.
+func (s *CASet) EtcdCAPEM() []byte { return bytes.Clone(s.files[EtcdCACert]) }
+
 // Fingerprint tells one set from another: SHA-256, lower-case hex, over the
 // public keys of the three CAs and of the service accounts. It gives nothing away.
 func (s CASet) Fingerprint() string {

@@ -361,8 +361,8 @@ func (h *Host) route(ip, port string) (*Host, *bufconn.Listener, error) {
 			return nil, nil, syscall.ECONNREFUSED
 		}
 	}
-	if slices.Contains(h.w.Strangers, net.JoinHostPort(ip, port)) {
-		return h, h.server("stranger", func(p *bufconn.Listener) { h.serveHTTP(p, http.NotFoundHandler(), nil) }), nil
+	if at := net.JoinHostPort(ip, port); h.w.Strangers[at] != (Stranger{}) {
+		return h, h.server("stranger at "+at, func(p *bufconn.Listener) { h.stranger(p, h.w.Strangers[at]) }), nil
 	}
 	return nil, nil, syscall.ETIMEDOUT
 }

@@ -19,6 +19,28 @@ type Outside struct {
 	Without string
 }
 
+// Stranger is somebody in the hosts' network who is none of them: one of the three.
+type Stranger struct {
+	Plain bool             // answers, and knows nothing of TLS
+	Hangs bool             // takes connections, and says nothing
+	Shows *tls.Certificate // serves with this certificate
+}
+
+func (h *Host) stranger(p *bufconn.Listener, is Stranger) {
+	switch {
+	case is.Shows != nil:
+		h.serveHTTP(p, http.NotFoundHandler(), &tls.Config{Certificates: []tls.Certificate{*is.Shows}})
+	case is.Plain:
+		h.serveHTTP(p, http.NotFoundHandler(), nil)
+	default:
+		go func() {
+			for _, err := p.Accept(); err == nil; { // ends with the test
+				_, err = p.Accept()
+			}
+		}()
+	}
+}
+
 // lead finds the backend of a connection from a host.
 func (o *Outside) lead(from *Host) (*Host, *bufconn.Listener, error) {
 	var backends []*Host

@@ -34,9 +34,8 @@ type World struct {
 	Exposed int
 	// MayLeave is the name of a voter that may be removed; "" for none.
 	MayLeave string
-	// Strangers are addresses with ports at which somebody answers who is none of
-	// the hosts.
-	Strangers []string
+	// Strangers answer who are none of the hosts, by their addresses with ports.
+	Strangers map[string]Stranger
 	// SnapshotObjects has snapshots hold what a restore onto other hosts reads.
 	SnapshotObjects bool
 	// Stored are the objects of the snapshot that restores are made of; nil where
