@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -65,7 +66,7 @@ func restoredElsewhere(t *testing.T) {
 	})
 	restore := []string{"restore", "--confirm", clusterName, "--backup-directory", store, "--from", filepath.Base(made.Path), "--identity", identity, "-o", "json", after}
 	recreate(t, append([]string{"lb-1", "lb-2", "cp-3"}, moreHosts...)...)
-	ha(t, restore...).want(t, 3, "masters of the cluster in the backup still serve") // cp-1 and cp-2 are on yet
+	ha(t, restore...).want(t, 3, "masters of the cluster in the backup still serve", "Nodes of the cluster in the backup still run") // cp-1, cp-2 and w-1 are on yet
 	for _, host := range []string{"cp-1", "cp-2", "w-1"} {
 		if err := theLab.PowerOff(t.Context(), host); err != nil {
 			t.Fatal(err)
@@ -135,6 +136,7 @@ func wantElsewhere(t *testing.T, path, old, ca string) {
 		t.Errorf("nodes %q, want %q", nodes, want)
 	}
 	kube("rollout", "status", "deployment/kept", "--timeout=120s")
+	wantOwnNetworks(t, kube)
 	for _, on := range strings.Fields(kube("get", "pods", "-A", "-o", "jsonpath={.items[*].spec.nodeName}")) {
 		if !slices.Contains([]string{"cp-1", "cp-5", "cp-9", "w-2"}, on) {
 			t.Errorf("a pod is bound to %s", on)
@@ -162,5 +164,31 @@ func wantElsewhere(t *testing.T, path, old, ca string) {
 		if kept != "" {
 			t.Errorf("%s: left are\n%s", host, kept)
 		}
+	}
+}
+
+// wantOwnNetworks has each pod's address lie in the network of its Node of now: a
+// bridge that was made for the Node of before would give others.
+func wantOwnNetworks(t *testing.T, kube func(...string) string) {
+	t.Helper()
+	networks := map[string]netip.Prefix{}
+	for _, line := range strings.Fields(kube("get", "nodes", "-o", "jsonpath={range .items[*]}{.metadata.name}={.spec.podCIDR} {end}")) {
+		name, network, _ := strings.Cut(line, "=")
+		networks[name] = netip.MustParsePrefix(network)
+	}
+	looked := 0
+	for _, line := range strings.Fields(kube("get", "pods", "-A", "-o", "jsonpath={range .items[*]}{.metadata.name}={.spec.nodeName}={.status.podIP}={.spec.hostNetwork} {end}")) {
+		pod := strings.Split(line, "=")
+		at, err := netip.ParseAddr(pod[2])
+		if pod[3] == "true" || err != nil {
+			continue
+		}
+		looked++
+		if !networks[pod[1]].Contains(at) {
+			t.Errorf("pod %s on %s has %s, the Node's network is %s", pod[0], pod[1], at, networks[pod[1]])
+		}
+	}
+	if looked == 0 {
+		t.Error("no pod has an address of its own")
 	}
 }
