@@ -34,7 +34,7 @@ DIR is "backups" beside the inventory, unless --directory names another one.`
 
 func newBackup() *cobra.Command {
 	c := &cobra.Command{Use: "backup", Short: "Take backups of etcd and the cluster's keys, and prove that they are whole", Long: backupHelp}
-	c.AddCommand(newBackupCreate(), newBackupList(), newBackupVerify(), newBackupPrune(), newBackupCopy(), newBackupFetch(), newBackupSchedule(), newBackupTurn())
+	c.AddCommand(newBackupCreate(), newBackupList(), newBackupVerify(), newBackupPrune(), newBackupCopy(), newBackupFetch(), newBackupSchedule(), newBackupTurn(), newBackupReceive())
 	group(c)
 	return c
 }

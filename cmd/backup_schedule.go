@@ -2,6 +2,8 @@ package cmd
 
 import (
 	"fmt"
+	"net"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -56,6 +58,31 @@ so that a new master gets the timer, too.
 			return f.do(c, args, provision.UnscheduleBackups(), "no master makes backups by itself")
 		}
 		return f.do(c, args, provision.ScheduleBackups(), "every master has the timer already, as the inventory has it")
+	}
+	return c
+}
+
+// newBackupReceive is what a connection of another master starts on a master.
+func newBackupReceive() *cobra.Command {
+	var config string
+	c := &cobra.Command{
+		Use:    "receive",
+		Short:  "On a master: take a copy of another master's backup from the connection on stdin",
+		Hidden: true,
+		Args:   usage(cobra.NoArgs),
+	}
+	c.Flags().StringVar(&config, "config", provision.TurnConfig, "what backup schedule has written")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		turn, err := provision.LoadTurn(config, Version)
+		if err != nil {
+			return err
+		}
+		conn, err := net.FileConn(os.Stdin)
+		if err != nil {
+			return fmt.Errorf("stdin is no connection: %w", err)
+		}
+		os.Stdin.Close() // conn has its own
+		return turn.Receive(c.Context(), conn)
 	}
 	return c
 }

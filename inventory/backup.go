@@ -3,6 +3,7 @@ package inventory
 import (
 	_ "embed"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,8 +26,8 @@ type Backup struct {
 	// Recipients of age (age1...) can open the cluster's keys in a backup. Left
 	// out, backups have no keys.
 	Recipients []string `json:"recipients,omitempty"`
-	// Copies are places off this machine to which "backup create" sends each
-	// finished backup. Those that masters make by themselves stay there.
+	// Copies are places to which each finished backup is sent: by "backup create", and
+	// by the master that made it on schedule, which is given the keys for that.
 	Copies []BackupCopy `json:"copies,omitempty"`
 }
 
@@ -42,6 +43,14 @@ const (
 func (b Backup) Every() time.Duration {
 	d, _ := time.ParseDuration(b.Schedule) // Parse has looked at it
 	return d
+}
+
+// BetweenMasters reports whether masters send scheduled backups to each other.
+func (b Backup) BetweenMasters() bool {
+	return b.Schedule != "" && slices.ContainsFunc(b.Copies, func(c BackupCopy) bool {
+		at, err := c.Place()
+		return err == nil && at.Scheme == CopyMasters
+	})
 }
 
 func (v *validator) backup() {
@@ -68,8 +77,8 @@ func (v *validator) backup() {
 			v.err(at, "not a recipient of age", "want what age-keygen calls the public key, age1...")
 		}
 	}
-	if b.Schedule != "" && len(b.Copies) > 0 {
-		v.warn("spec.backup.copies", "scheduled backups are not sent there: they stay on the master that made them", "ha-install backup create makes one here and sends it")
+	if b.Schedule != "" {
+		v.copiesByMasters()
 	}
 	if b.Schedule != "" && len(b.Recipients) == 0 {
 		v.warn("spec.backup", "scheduled backups will hold no keys: neither the CA set nor the key of the encryption at rest", "list age recipients in spec.backup.recipients")

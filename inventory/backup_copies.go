@@ -201,6 +201,27 @@ func (v *validator) copies() {
 	}
 }
 
+// copiesByMasters looks at what masters could not reach by themselves.
+func (v *validator) copiesByMasters() {
+	for i, c := range v.c.Spec.Backup.Copies {
+		at := fmt.Sprintf("spec.backup.copies[%d]", i)
+		place, wrong := c.place()
+		if wrong != nil || v.spoilt(at) {
+			continue
+		}
+		if place.Scheme == CopySFTP && len(c.SSH.IdentityFiles) == 0 {
+			v.err(at, "masters send scheduled backups there, and have no key for it: an agent, or what ~/.ssh has, is this machine's alone",
+				"write ssh: {identityFiles: [FILE]}, a key without a passphrase for this purpose alone; masters are given it")
+		}
+		if c.SSH.Bastion != nil && c.SSH.Bastion.Address != NoBastion {
+			v.err(at+".ssh.bastion", "masters send scheduled backups there, and pass through no bastion", "remove it, and give the server an address that masters reach")
+		}
+		if strings.HasPrefix(c.Endpoint, "http://") {
+			v.warn(at+".endpoint", "masters send scheduled backups there, and on a master it is the master itself", "want https:// and an address that masters reach")
+		}
+	}
+}
+
 // copySSH looks at how an SFTP server is reached.
 func (v *validator) copySSH(at string, s SSH, place CopyPlace) {
 	if place.Scheme != CopySFTP {

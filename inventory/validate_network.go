@@ -75,7 +75,7 @@ func (v *validator) loadBalancer() {
 
 // onMasters are the ports that a master's own components listen on.
 var onMasters = map[int]string{
-	6443: "the API server", 2379: "etcd", 2380: "etcd", 2381: "etcd", 10248: "the kubelet", 10249: "kube-proxy",
+	2378: "what takes copies of backups", 6443: "the API server", 2379: "etcd", 2380: "etcd", 2381: "etcd", 10248: "the kubelet", 10249: "kube-proxy",
 	10250: "the kubelet", 10256: "kube-proxy", 10257: "the controller-manager", 10259: "the scheduler",
 }
 

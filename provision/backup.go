@@ -26,6 +26,8 @@ type BackupOptions struct {
 	Spare int64
 	// Prefer is whose member is asked for the snapshot before others as good.
 	Prefer string
+	// Scheduled is what the manifest says of who made it.
+	Scheduled bool
 	// Sure is asked before the backup appears under its name; nil: it may.
 	Sure func(context.Context) error
 }
@@ -93,7 +95,7 @@ func (s *Site) newBacking(o BackupOptions) *backing {
 }
 
 func newBacking(of origin, members *etcd.Members, cluster, version string, o BackupOptions) *backing {
-	return &backing{origin: of, members: members, options: o, store: backup.In(o.Directory, cluster), began: time.Now(), m: backup.Manifest{Cluster: cluster, Program: version}}
+	return &backing{origin: of, members: members, options: o, store: backup.In(o.Directory, cluster), began: time.Now(), m: backup.Manifest{Cluster: cluster, Program: version, Scheduled: o.Scheduled}}
 }
 
 // close removes what did not become a backup.

@@ -63,6 +63,7 @@ type CopiesError struct {
 	Path   string
 	Failed []error // one for each copy, which it names
 	Places int     // how many copies there were to be
+	Run    string  // what to do
 }
 
 func (e *CopiesError) Error() string {
@@ -70,7 +71,7 @@ func (e *CopiesError) Error() string {
 	for _, err := range e.Failed {
 		text += "\n" + err.Error()
 	}
-	return text + fmt.Sprintf("\nrun: ha-install backup copy INVENTORY %s (with the same --copy-to, where there was one) when the cause is gone", filepath.Base(e.Path))
+	return text + "\nrun: " + e.Run
 }
 
 func (e *CopiesError) Unwrap() []error { return e.Failed }
@@ -127,7 +128,33 @@ func CopyBackup(ctx context.Context, s *Site, dir string, o CopyOptions, tell fu
 	if e.Err != nil {
 		return nil, fmt.Errorf("%s: %w", dir, e.Err)
 	}
-	places := s.openings(o)
+	var places []sending
+	for _, place := range s.openings(o) {
+		places = append(places, sending{place.name, func(ctx context.Context, e backup.Entry) (there bool, err error) {
+			err = place.at(ctx, func(p *copies.Place) (err error) {
+				there, err = p.Send(ctx, e)
+				return err
+			})
+			return there, err
+		}})
+	}
+	made, failed := sendTo(ctx, e, places, tell)
+	if failed != nil {
+		failed.Run = fmt.Sprintf("ha-install backup copy INVENTORY %s (with the same --copy-to, where there was one) when the cause is gone", filepath.Base(dir))
+		return made, failed
+	}
+	return made, nil
+}
+
+// sending is a place that a backup is to be sent to.
+type sending struct {
+	name string
+	send func(context.Context, backup.Entry) (there bool, err error)
+}
+
+// sendTo sends a backup to all places at once; tell hears of each as it ends. nil
+// when all have it.
+func sendTo(ctx context.Context, e backup.Entry, places []sending, tell func(Copied)) ([]Copied, *CopiesError) {
 	made := make([]Copied, len(places))
 	var mu sync.Mutex
 	var all sync.WaitGroup
@@ -136,10 +163,7 @@ func CopyBackup(ctx context.Context, s *Site, dir string, o CopyOptions, tell fu
 			c := &made[i]
 			c.Place, c.Bytes = place.name, e.Manifest.Bytes()
 			began := time.Now()
-			c.err = place.at(ctx, func(p *copies.Place) (err error) {
-				c.There, err = p.Send(ctx, e)
-				return err
-			})
+			c.There, c.err = place.send(ctx, e)
 			c.Took = units.Seconds(time.Since(began).Round(time.Millisecond))
 			if c.err != nil {
 				c.Err = c.err.Error()
@@ -150,7 +174,7 @@ func CopyBackup(ctx context.Context, s *Site, dir string, o CopyOptions, tell fu
 		})
 	}
 	all.Wait()
-	failed := &CopiesError{Path: dir, Places: len(places)}
+	failed := &CopiesError{Path: e.Path, Places: len(places)}
 	for _, c := range made {
 		if c.err != nil {
 			failed.Failed = append(failed.Failed, c.err)
@@ -239,7 +263,7 @@ func PruneCopies(ctx context.Context, s *Site, o CopyOptions, r backup.Rule, now
 	for i, place := range places {
 		all.Go(func() {
 			err := place.at(ctx, func(p *copies.Place) (err error) {
-				pruned[i], err = pruneAt(ctx, p, s.Cluster.Metadata.Name, r, now, dry)
+				pruned[i], err = pruneAt(ctx, p, s.Cluster.Metadata.Name, pruning{rule: r, now: now, dry: dry})
 				return err
 			})
 			if err != nil {
@@ -255,18 +279,31 @@ func PruneCopies(ctx context.Context, s *Site, o CopyOptions, r backup.Rule, now
 	return flat
 }
 
-func pruneAt(ctx context.Context, p *copies.Place, cluster string, r backup.Rule, now time.Time, dry bool) ([]PrunedCopy, error) {
+// pruning is a rule for the copies of one place.
+type pruning struct {
+	rule backup.Rule
+	now  time.Time
+	dry  bool
+	only func(backup.Manifest) bool // the copies that are meant; nil: all
+	sure string                     // a copy that was read just now, by its name
+}
+
+func pruneAt(ctx context.Context, p *copies.Place, cluster string, how pruning) ([]PrunedCopy, error) {
 	found, err := p.List(ctx, cluster)
 	if err != nil {
 		return nil, err
 	}
-	entries, at := make([]backup.Entry, len(found)), map[string]copies.Copy{}
-	for i, c := range found {
-		entries[i], at[c.Dir] = c.Entry(), c
+	var entries []backup.Entry
+	at := map[string]copies.Copy{}
+	for _, c := range found {
+		if how.only == nil || c.Err == nil && how.only(c.Manifest) {
+			entries, at[c.Dir] = append(entries, c.Entry()), c
+		}
 	}
 	proven := false
-	fates := backup.Decide(entries, cluster, r, now, func(e backup.Entry) bool {
-		if proven {
+	fates := backup.Decide(entries, cluster, how.rule, how.now, func(e backup.Entry) bool {
+		if proven || path.Base(e.Path) == how.sure {
+			proven = true
 			return true
 		}
 		checking := at[e.Path].Check(ctx)
@@ -283,7 +320,7 @@ func pruneAt(ctx context.Context, p *copies.Place, cluster string, r backup.Rule
 	out := make([]PrunedCopy, len(fates))
 	for i := len(fates) - 1; i >= 0; i-- {
 		out[i] = PrunedCopy{Place: p.String(), Fate: fates[i]}
-		if fates[i].Remove && !dry {
+		if fates[i].Remove && !how.dry {
 			out[i].Err = at[fates[i].Path].Remove(ctx)
 		}
 	}

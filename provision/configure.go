@@ -204,12 +204,14 @@ func changes(ctx context.Context, h host.Reader, phase string, files []host.File
 	return append(differ, strings.Fields(string(owed))...), err
 }
 
-// owe notes on the host what is about to change, and returns it.
-func owe(ctx context.Context, h host.Host, phase string, files []host.File) ([]string, error) {
+// owe notes on the host what is about to change, and others beside the files, and
+// returns it.
+func owe(ctx context.Context, h host.Host, phase string, files []host.File, others ...string) ([]string, error) {
 	changed, err := changes(ctx, h, phase, files)
 	if err != nil {
 		return nil, err
 	}
+	changed = append(changed, others...)
 	_, err = h.Upload(ctx, host.File{Path: owedFile(phase), Mode: 0o600, Content: []byte(strings.Join(changed, "\n"))})
 	return changed, err
 }

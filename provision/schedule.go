@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"slices"
 
 	"github.com/ha-install/ha-install/inventory"
 	"github.com/ha-install/ha-install/provision/host"
@@ -24,6 +25,9 @@ func ScheduleBackups() Chore {
 				What: "the inventory does not say how often backups are to be made", Why: "spec.backup.schedule is not set",
 				Run: "set it, for example to 6h, and the same command again; --off takes the timers away",
 			}
+		}
+		if _, err := c.copyKeys(); err != nil {
+			return nil, err
 		}
 		return c.scheduling(), nil
 	}}
@@ -51,6 +55,10 @@ func (a *apply) scheduling() []phase.Stage {
 
 // schedule puts the program and its timer on a master.
 func (a *apply) schedule(ih inventory.Host) phase.Phase {
+	var gate []phase.Check
+	for _, unit := range a.scheduleUnits() {
+		gate = append(gate, a.unitActive(ih, unit))
+	}
 	return phase.Phase{
 		Name: "schedule", Host: ih.Name,
 		Done: func(ctx context.Context) (bool, error) {
@@ -62,14 +70,26 @@ func (a *apply) schedule(ih inventory.Host) phase.Phase {
 			if err != nil || len(owed) > 0 {
 				return false, err
 			}
-			return active(ctx, h, templates.BackupTimer)
+			if stale, err := staleCopies(ctx, h, files); err != nil || len(stale) > 0 {
+				return false, err
+			}
+			for _, unit := range a.scheduleUnits() {
+				if up, err := active(ctx, h, unit); err != nil || !up {
+					return false, err
+				}
+			}
+			return true, nil
 		},
 		Do: func(ctx context.Context) error {
 			h, files, err := a.scheduleFiles(ctx, ih)
 			if err != nil {
 				return err
 			}
-			changed, err := owe(ctx, h, "schedule", files)
+			stale, err := staleCopies(ctx, h, files)
+			if err != nil {
+				return err
+			}
+			changed, err := owe(ctx, h, "schedule", files, stale...)
 			if err != nil {
 				return err
 			}
@@ -86,12 +106,16 @@ func (a *apply) schedule(ih inventory.Host) phase.Phase {
 			if _, err := h.Query(ctx, checkTurn()...); err != nil {
 				return fmt.Errorf("the program that was sent cannot take a turn here: %w", err)
 			}
-			return settle(ctx, h, "schedule",
-				[]string{"systemctl", "daemon-reload"},
-				[]string{"systemctl", "enable", templates.BackupTimer},
-				[]string{"systemctl", "restart", templates.BackupTimer})
+			if err := removeStale(ctx, h, changed, files); err != nil {
+				return err
+			}
+			commands := [][]string{{"systemctl", "daemon-reload"}}
+			for _, unit := range a.scheduleUnits() {
+				commands = append(commands, []string{"systemctl", "enable", unit}, []string{"systemctl", "restart", unit})
+			}
+			return settle(ctx, h, "schedule", commands...)
 		},
-		Gate: []phase.Check{a.unitActive(ih, templates.BackupTimer)},
+		Gate: gate,
 		Explain: func(ctx context.Context) ([]phase.Change, error) {
 			h, files, err := a.scheduleFiles(ctx, ih)
 			if err != nil {
@@ -102,12 +126,54 @@ func (a *apply) schedule(ih inventory.Host) phase.Phase {
 				return nil, err
 			}
 			explained, err := a.explainFiles(ctx, h, files[1:])
+			if err != nil {
+				return nil, err
+			}
+			keys, err := a.copyKeys()
+			if err != nil {
+				return nil, err
+			}
+			a.tellKeys(explained, keys)
+			stale, err := staleCopies(ctx, h, files)
+			for _, path := range stale {
+				explained = append(explained, phase.Change{Kind: changeClean, Name: path, Text: "removed: its place is no more among the copies"})
+			}
 			if len(differ) > 0 {
 				explained = append([]phase.Change{{Kind: changeBinary, Name: templates.BackupProgram, Text: "this program", Bytes: files[0].Size}}, explained...)
 			}
-			return append(explained, phase.Change{Kind: changeStart, Name: templates.BackupTimer}), err
+			for _, unit := range a.scheduleUnits() {
+				explained = append(explained, phase.Change{Kind: changeStart, Name: unit})
+			}
+			return explained, err
 		},
 	}
+}
+
+// scheduleUnits are what runs on a master: the timer, and who takes copies.
+func (s *Site) scheduleUnits() []string {
+	if s.Cluster.Spec.Backup.BetweenMasters() {
+		return []string{templates.BackupTimer, templates.ReceiveSocket}
+	}
+	return []string{templates.BackupTimer}
+}
+
+// removeStale removes what was noted as changed and is wanted no more.
+func removeStale(ctx context.Context, h host.Host, changed []string, files []host.File) error {
+	var stale []string
+	for _, path := range changed {
+		if !slices.ContainsFunc(files, func(f host.File) bool { return f.Path == path }) {
+			stale = append(stale, path)
+		}
+	}
+	if len(stale) == 0 {
+		return nil
+	}
+	if slices.Contains(stale, templates.ReceiveUnits()[0]) {
+		if err := endReceiving(ctx, h); err != nil {
+			return err
+		}
+	}
+	return runAll(ctx, h, append([]string{"rm", "-f"}, stale...))
 }
 
 // checkTurn asks the program on a master whether it could take a turn there.
@@ -125,7 +191,11 @@ func (a *apply) scheduleFiles(ctx context.Context, ih inventory.Host) (host.Host
 	if err != nil {
 		return nil, nil, err
 	}
-	rendered, err := templates.BackupFiles(a.Cluster)
+	keys, err := a.copyKeys()
+	if err != nil {
+		return nil, nil, err
+	}
+	rendered, err := templates.BackupFiles(a.Cluster, ih, keys)
 	return h, append([]host.File{program}, hostFiles(rendered)...), err
 }
 
@@ -204,7 +274,7 @@ func (s *Site) unschedule(ih inventory.Host) phase.Phase {
 			return endSchedule(ctx, h)
 		},
 		Explain: func(context.Context) ([]phase.Change, error) {
-			return []phase.Change{{Kind: changeClean, Name: templates.BackupTimer, Text: "stopped, disabled and removed, with the program that it runs; backups stay in " + templates.BackupDir}}, nil
+			return []phase.Change{{Kind: changeClean, Name: templates.BackupTimer, Text: "stopped, disabled and removed, with the program that it runs and the keys of copies; backups stay in " + templates.BackupDir}}, nil
 		},
 	}
 }
@@ -212,8 +282,12 @@ func (s *Site) unschedule(ih inventory.Host) phase.Phase {
 // scheduled says whether anything of scheduled backups is on a host. Its
 // configuration is the last to go.
 func scheduled(ctx context.Context, h host.Reader) (bool, error) {
-	seen, err := h.Stat(ctx, append(templates.BackupUnits(), templates.BackupConfigPath)...)
+	seen, err := h.Stat(ctx, append(scheduleUnitFiles(), templates.BackupConfigPath)...)
 	return len(seen) > 0, err
+}
+
+func scheduleUnitFiles() []string {
+	return slices.Concat(templates.BackupUnits(), templates.ReceiveUnits())
 }
 
 // endSchedule takes scheduled backups off a host, where they are. A backup under way
@@ -232,10 +306,13 @@ func endSchedule(ctx context.Context, h host.Host) error {
 	if err := endUnits(ctx, h, []string{"systemctl", "stop"}, templates.BackupService); err != nil {
 		return err
 	}
+	if err := endReceiving(ctx, h); err != nil {
+		return err
+	}
 	return runAll(ctx, h,
-		append([]string{"rm", "-f"}, templates.BackupUnits()...),
+		append([]string{"rm", "-f"}, scheduleUnitFiles()...),
 		[]string{"systemctl", "daemon-reload"},
-		[]string{"rm", "-rf", path.Dir(templates.BackupProgram), templates.BackupStatePath, owedFile("schedule")},
+		[]string{"rm", "-rf", path.Dir(templates.BackupProgram), templates.BackupCopyDir, templates.BackupStatePath, owedFile("schedule")},
 		[]string{"rm", "-f", templates.BackupConfigPath})
 }
 

@@ -48,16 +48,34 @@ func backedUpEvery(c *inventory.Cluster, every string) *inventory.Cluster {
 // unscheduled says what masters lack of scheduled backups, "" for nothing.
 func unscheduled(w *sim.World, c *inventory.Cluster) string {
 	var bad []string
-	want, err := templates.BackupFiles(c)
+	site := &Site{Cluster: c}
+	keys, err := site.copyKeys()
 	if err != nil {
 		return err.Error()
 	}
 	for _, ih := range c.ControlPlanes() {
 		h := w.Host(ih.Name)
+		want, err := templates.BackupFiles(c, ih, keys)
+		if err != nil {
+			return err.Error()
+		}
+		wanted := map[string]bool{}
 		for _, f := range want {
-			if string(h.Files[f.Path].Content) != string(f.Content) {
+			wanted[f.Path] = true
+			if at := h.Files[f.Path]; string(at.Content) != string(f.Content) || at.Mode.Perm() != f.Mode.Perm() {
 				bad = append(bad, ih.Name+": "+f.Path+" is not as wanted")
 			}
+		}
+		for path := range h.Files {
+			if ofCopies(path) && !wanted[path] {
+				bad = append(bad, ih.Name+": "+path+" is left")
+			}
+		}
+		socket := h.Units[templates.ReceiveSocket]
+		if up := socket != nil && socket.Active && socket.Enabled; up != c.Spec.Backup.BetweenMasters() {
+			bad = append(bad, fmt.Sprintf("%s: the socket is %+v", ih.Name, socket))
+		} else if up && !strings.Contains(socket.Runs, templates.ReceiveSocket) {
+			bad = append(bad, ih.Name+": the socket was not told of its files")
 		}
 		if string(h.Files[templates.BackupProgram].Content) != string(elfHead()) {
 			bad = append(bad, ih.Name+" does not have the program")
@@ -73,18 +91,25 @@ func unscheduled(w *sim.World, c *inventory.Cluster) string {
 	return strings.Join(bad, "; ")
 }
 
+// ofCopies says whether a file is there for the sake of copies.
+func ofCopies(path string) bool {
+	return strings.HasPrefix(path, templates.BackupCopyDir+"/") || slices.Contains(templates.ReceiveUnits(), path)
+}
+
 // stillScheduled says what is left of scheduled backups on hosts, "" for nothing.
 func stillScheduled(w *sim.World, c *inventory.Cluster) string {
 	var bad []string
 	for _, ih := range c.ControlPlanes() {
 		h := w.Host(ih.Name)
 		for p := range h.Files {
-			if p == templates.BackupConfigPath || p == templates.BackupStatePath || p == templates.BackupProgram || slices.Contains(templates.BackupUnits(), p) {
+			if p == templates.BackupConfigPath || p == templates.BackupStatePath || p == templates.BackupProgram || ofCopies(p) || slices.Contains(templates.BackupUnits(), p) {
 				bad = append(bad, ih.Name+" still has "+p)
 			}
 		}
-		if u := h.Units[templates.BackupTimer]; u != nil && (u.Active || u.Enabled) {
-			bad = append(bad, ih.Name+": the timer is left")
+		for _, unit := range []string{templates.BackupTimer, templates.ReceiveSocket} {
+			if u := h.Units[unit]; u != nil && (u.Active || u.Enabled) {
+				bad = append(bad, ih.Name+": "+unit+" is left")
+			}
 		}
 		if kept := string(h.Files[templates.BackupDir+"/prod/one/snapshot.db"].Content); kept != "a backup" {
 			bad = append(bad, ih.Name+" has lost a backup")

@@ -22,15 +22,12 @@ type Turn struct {
 	Config  templates.BackupConfig
 	Version string // of the program
 	State   string // the file that says how it ended
-	// Copy sends a backup that was verified and put on record elsewhere; nil: it
-	// stays on this master alone. What it cannot do is told as the turn's failure,
-	// and the backup stays.
-	Copy func(context.Context, Backed) error
 
 	// For tests; the zero values are a master's own.
 	Root     string // before the paths of the cluster's files
 	Endpoint string // of this master's etcd
 	Now      func() time.Time
+	Receiver func(master string) string // where it takes copies
 }
 
 const (
@@ -106,8 +103,10 @@ func (t Turn) Check(ctx context.Context) error {
 		return err
 	}
 	defer records.Close()
-	_, err = records.Look(ctx)
-	return err
+	if _, err := records.Look(ctx); err != nil {
+		return err
+	}
+	return t.checkCopies(ctx)
 }
 
 func (t Turn) master() onMaster { return onMaster{localFiles{t.Root}, t.Config.Cluster} }
@@ -148,7 +147,7 @@ func (t Turn) take(ctx context.Context, run *phase.Runner, s *schedule.State) (s
 	d := schedule.Decide(schedule.Facts{Now: t.Now(), Every: t.Config.Every, Grace: t.Config.Grace(), Self: view.Self.Name, Masters: view.Names(), Last: view.Last, Own: times(own)})
 	switch {
 	case d.Kind == schedule.Nothing, d.Kind == schedule.Wait:
-		return d.Why, nil
+		return d.Why, t.copyMissing(ctx, view, cfg, records, s, own)
 	case view.Holder != "":
 		return view.Holder + " is making the backup of this period", nil
 	}
@@ -171,8 +170,9 @@ func (t Turn) take(ctx context.Context, run *phase.Runner, s *schedule.State) (s
 		return "", err
 	}
 	s.Last = &note
-	if t.Copy != nil {
-		err = t.Copy(ctx, made)
+	turn.End(ctx) // sending takes its time, and needs no turn
+	if len(t.Config.Copies) > 0 {
+		err = t.copy(ctx, view, cfg, records, s, made.Path)
 	}
 	return "made " + note.Path, errors.Join(err, t.prune(ctx, note))
 }
@@ -220,7 +220,7 @@ func (t Turn) work(ctx context.Context, run *phase.Runner, d schedule.Decision, 
 	members := etcd.NewMembers(t.targets(view, cfg), nil)
 	defer members.Close()
 	made, err := newBacking(t.master(), members, t.Config.Cluster, t.Version, BackupOptions{
-		Directory: t.Config.Directory, Seal: seal, Spare: backupSpare, Prefer: view.Self.Name, Sure: turn.Held,
+		Directory: t.Config.Directory, Seal: seal, Spare: backupSpare, Prefer: view.Self.Name, Sure: turn.Held, Scheduled: true,
 	}).run(ctx, run)
 	return noteOf(made, d, view), made, err
 }
@@ -248,21 +248,31 @@ func noteOf(b Backed, d schedule.Decision, view schedule.View) schedule.Note {
 		Revision: m.Snapshot.Revision, Bytes: m.Snapshot.Bytes, SHA256: m.Snapshot.SHA256, Keys: m.Keys != nil}
 }
 
-// prune removes what is beyond the number to keep. The one that was made just now is
-// proved and stays; of older ones it is enough that they are there as long as their
-// manifests say, or each turn would read them all.
+// prune removes what is beyond the number to keep.
 func (t Turn) prune(ctx context.Context, made schedule.Note) error {
-	store := backup.In(t.Config.Directory, t.Config.Cluster)
-	all, err := store.List()
+	return t.pruneStore(ctx, backup.In(t.Config.Directory, t.Config.Cluster), made.Path, func(backup.Manifest) bool { return true })
+}
+
+// pruneStore removes what is beyond the number to keep of those that are meant. The one
+// that was made just now is proved and stays; of older ones it is enough that they are
+// there as long as their manifests say, or each turn would read them all.
+func (t Turn) pruneStore(ctx context.Context, store backup.Store, made string, meant func(backup.Manifest) bool) error {
+	found, err := store.List()
 	if err != nil {
 		return err
+	}
+	var all []backup.Entry
+	for _, e := range found {
+		if meant(e.Manifest) {
+			all = append(all, e)
+		}
 	}
 	fates := backup.Decide(all, t.Config.Cluster, backup.Rule{Keep: t.Config.Keep}, t.Now(), func(e backup.Entry) bool {
 		info, err := os.Stat(filepath.Join(e.Path, backup.SnapshotFile))
 		return err == nil && info.Size() == e.Manifest.Snapshot.Bytes
 	})
 	for _, f := range fates {
-		if !f.Remove || f.Path == made.Path {
+		if !f.Remove || f.Path == made {
 			continue
 		}
 		if err := store.Remove(f.Entry); err != nil {

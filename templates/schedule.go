@@ -29,6 +29,8 @@ type BackupConfig struct {
 	Keep       int           `json:"keep"`
 	Recipients []string      `json:"recipients"` // of age; none: without the cluster's keys
 	Directory  string        `json:"directory"`
+	// Copies are where a backup is sent that was made.
+	Copies []ScheduledCopy `json:"copies,omitempty"`
 }
 
 // Tick is how often a master looks whether a backup is due.
@@ -55,10 +57,14 @@ var ticks = []struct {
 }
 
 // BackupFiles are what a master holds, beside the program, to make scheduled
-// backups in its turn.
-func BackupFiles(c *inventory.Cluster) ([]File, error) {
+// backups in its turn, and to send and take copies of them.
+func BackupFiles(c *inventory.Cluster, ih inventory.Host, keys []CopyKeys) ([]File, error) {
 	b := c.Spec.Backup
-	config := BackupConfig{Cluster: c.Metadata.Name, Every: b.Every(), Keep: b.Keep, Recipients: slices.Concat([]string{}, b.Recipients), Directory: BackupDir}
+	copies, files, err := scheduledCopies(b, keys)
+	if err != nil {
+		return nil, err
+	}
+	config := BackupConfig{Cluster: c.Metadata.Name, Every: b.Every(), Keep: b.Keep, Recipients: slices.Concat([]string{}, b.Recipients), Directory: BackupDir, Copies: copies}
 	document, err := json.MarshalIndent(config, "", "  ")
 	if err != nil {
 		return nil, err
@@ -69,11 +75,14 @@ func BackupFiles(c *inventory.Cluster) ([]File, error) {
 			calendar = t.calendar
 		}
 	}
-	return []File{
-		{Path: BackupConfigPath, Mode: 0o600, Content: append(document, '\n')},
-		{Path: systemdDir + BackupService, Mode: 0o644, Content: fmt.Appendf(nil, backupService, BackupProgram, BackupConfigPath)},
-		{Path: systemdDir + BackupTimer, Mode: 0o644, Content: fmt.Appendf(nil, backupTimer, calendar, min(config.Tick()/5, 20*time.Second).Milliseconds())},
-	}, nil
+	files = append(files,
+		File{Path: BackupConfigPath, Mode: 0o600, Content: append(document, '\n')},
+		File{Path: systemdDir + BackupService, Mode: 0o644, Content: fmt.Appendf(nil, backupService, BackupProgram, BackupConfigPath)},
+		File{Path: systemdDir + BackupTimer, Mode: 0o644, Content: fmt.Appendf(nil, backupTimer, calendar, min(config.Tick()/5, 20*time.Second).Milliseconds())})
+	if len(config.ReceivesIn()) > 0 {
+		files = append(files, receiveUnits(ih)...)
+	}
+	return files, nil
 }
 
 // BackupUnits are the paths of the unit files.

@@ -56,6 +56,25 @@ func ReadManifest(r io.Reader, name string) (Manifest, []byte, error) {
 	return m, data, err
 }
 
+// Size is how long a part is; of the manifest itself it does not say.
+func (m Manifest) Size(part string) int64 {
+	switch {
+	case part == SnapshotFile:
+		return m.Snapshot.Bytes
+	case part == KeysFile && m.Keys != nil:
+		return m.Keys.Bytes
+	}
+	return 0
+}
+
+// ParseManifest reads a manifest that comes from elsewhere.
+func ParseManifest(data []byte) (Manifest, error) {
+	if len(data) > mostManifest {
+		return Manifest{}, fmt.Errorf("it has %d bytes, want %d at most", len(data), mostManifest)
+	}
+	return decode(data)
+}
+
 // Check reads a part to its end, and wants it to be, byte for byte, the one that
 // the manifest was made with. It opens no database: the bytes are those that
 // were proved when the backup was taken.

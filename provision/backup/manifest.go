@@ -44,6 +44,9 @@ type Manifest struct {
 	Time     time.Time     `json:"time"` // when it was begun; the directory's name, too
 	Took     units.Seconds `json:"tookSeconds"`
 	Program  string        `json:"program"` // its version
+	// Scheduled says that a master made it in its turn: where copies of such are kept
+	// the masters remove them again, and no others.
+	Scheduled bool `json:"scheduled,omitempty"`
 
 	From   string        `json:"from"` // the host whose member gave the snapshot
 	Member etcd.MemberID `json:"member"`

@@ -168,10 +168,31 @@ type Swept struct {
 	Strange []string // named like ours, with files in it that are not; left alone
 }
 
+// Named is the backup of a name, and whether something bears that name.
+func (s Store) Named(name string) (Entry, bool) {
+	dir := filepath.Join(s.dir, name)
+	if _, err := os.Lstat(dir); err != nil {
+		return Entry{}, false
+	}
+	return Read(dir), true
+}
+
+// SweepOlder is Sweep of what nobody has touched for so long: where others fill
+// directories over a network, the lock does not tell whether they are at work.
+func (s Store) SweepOlder(age time.Duration) error {
+	_, err := s.sweep(func(d fs.DirEntry) bool {
+		info, err := d.Info()
+		return err == nil && time.Since(info.ModTime()) > age
+	})
+	return err
+}
+
 // Sweep removes what runs have left that died while they made or removed a
 // backup: only files that bear names of ours, only in directories that nobody
 // holds.
-func (s Store) Sweep() (Swept, error) {
+func (s Store) Sweep() (Swept, error) { return s.sweep(func(fs.DirEntry) bool { return true }) }
+
+func (s Store) sweep(may func(fs.DirEntry) bool) (Swept, error) {
 	var w Swept
 	names, err := os.ReadDir(s.dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -182,7 +203,7 @@ func (s Store) Sweep() (Swept, error) {
 	}
 	for _, d := range names {
 		name := strings.TrimSuffix(strings.TrimPrefix(d.Name(), "."), partSuffix)
-		if _, err := time.Parse(nameLayout, name); err != nil || d.Name() != "."+name+partSuffix || !d.IsDir() {
+		if _, err := time.Parse(nameLayout, name); err != nil || d.Name() != "."+name+partSuffix || !d.IsDir() || !may(d) {
 			continue
 		}
 		dir := filepath.Join(s.dir, d.Name())
@@ -240,6 +261,10 @@ func removeOurs(dir string) error {
 }
 
 var ours = []string{ManifestFile, SnapshotFile, KeysFile, verifiedFile}
+
+// Files are the names of all that may lie in a backup, the manifest first: what has
+// none is no backup.
+func Files() []string { return slices.Clone(ours) }
 
 // onlyOurs is a *strangeError where something else lies.
 func onlyOurs(dir string) error {

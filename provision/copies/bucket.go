@@ -97,24 +97,50 @@ func transportFor(secure bool, caFile string) (*http.Transport, error) {
 
 // credentials are those of the file, or of the environment, or of the user's
 // own file; nobody is asked without any.
-func (b *bucket) credentials(file string) (*credentials.Credentials, error) {
-	var keys *credentials.Credentials
+func (b *bucket) credentials(file string) (keys *credentials.Credentials, err error) {
+	keys, _, b.source, err = findCredentials(file)
+	return keys, err
+}
+
+func findCredentials(file string) (keys *credentials.Credentials, v credentials.Value, source string, err error) {
 	switch {
 	case file != "":
-		keys, b.source = credentials.NewFileAWSCredentials(file, ""), file
+		keys, source = credentials.NewFileAWSCredentials(file, ""), file
 	case os.Getenv("AWS_ACCESS_KEY_ID") != "":
-		keys, b.source = credentials.NewEnvAWS(), "AWS_ACCESS_KEY_ID of the environment"
+		keys, source = credentials.NewEnvAWS(), "AWS_ACCESS_KEY_ID of the environment"
 	default:
-		keys, b.source = credentials.NewFileAWSCredentials("", os.Getenv("AWS_PROFILE")), "~/.aws/credentials"
+		keys, source = credentials.NewFileAWSCredentials("", os.Getenv("AWS_PROFILE")), "~/.aws/credentials"
 	}
-	v, err := keys.GetWithContext(nil)
+	v, err = keys.GetWithContext(nil)
 	if err == nil && (v.AccessKeyID == "" || v.SecretAccessKey == "") {
 		err = errors.New("they are not complete")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("no credentials in %s: %w\nrun: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a file of the form of ~/.aws/credentials in credentialsFile", b.source, err)
+		err = fmt.Errorf("no credentials in %s: %w\nrun: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a file of the form of ~/.aws/credentials in credentialsFile", source, err)
 	}
-	return keys, nil
+	return keys, v, source, err
+}
+
+// BucketKeys are what another machine needs for an S3 storage: the keys that this one
+// would use, in the form of ~/.aws/credentials, where they were found, and the
+// authorities. Keys that end by themselves are refused.
+func BucketKeys(c inventory.BackupCopy, baseDir string) (keys []byte, source string, ca []byte, err error) {
+	_, v, source, err := findCredentials(absolute(c.CredentialsFile, baseDir))
+	if err != nil {
+		return nil, source, nil, err
+	}
+	if v.SessionToken != "" {
+		return nil, source, nil, fmt.Errorf("the credentials of %s are temporary (there is a session token)", source)
+	}
+	if strings.ContainsAny(v.AccessKeyID+v.SecretAccessKey, "\n\r") {
+		return nil, source, nil, fmt.Errorf("the credentials of %s are more than a line each", source)
+	}
+	if name := absolute(c.CAFile, baseDir); name != "" {
+		if _, err = transportFor(true, name); err == nil {
+			ca, err = os.ReadFile(name)
+		}
+	}
+	return fmt.Appendf(nil, "[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", v.AccessKeyID, v.SecretAccessKey), source, ca, err
 }
 
 func (b *bucket) key(name string) string { return strings.TrimPrefix(path.Join(b.prefix, name), "/") }

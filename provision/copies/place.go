@@ -56,18 +56,11 @@ func Open(ctx context.Context, c inventory.BackupCopy, baseDir string) (*Place, 
 	p := &Place{name: c.To, end: func() {}}
 	switch at.Scheme {
 	case inventory.CopySFTP:
-		ssh := c.SSH
-		ssh.User, ssh.Port = at.User, at.Port
-		// nothing of the cluster's own hosts: this machine is none of them
-		config, err := host.ConfigFor(&inventory.Cluster{}, inventory.Host{Name: c.To, Address: at.Host, SSH: ssh}, baseDir)
+		config, err := ServerConfig(c, baseDir)
 		if err != nil {
 			return nil, err
 		}
-		s, err := host.DialFiles(ctx, config)
-		if err != nil {
-			return nil, err
-		}
-		p.files, p.end = &server{s, at.Dir, c.To}, func() { s.Close() }
+		return OnServer(ctx, c, config)
 	case inventory.CopyS3:
 		if p.files, err = newBucket(c, at, baseDir); err != nil {
 			return nil, fmt.Errorf("%s: %w", c.To, err)
@@ -76,6 +69,31 @@ func Open(ctx context.Context, c inventory.BackupCopy, baseDir string) (*Place, 
 		return nil, fmt.Errorf("%s: %s:// wants an inventory, for its hosts", c.To, at.Scheme)
 	}
 	return p, nil
+}
+
+// ServerConfig says how an SFTP server is reached from this machine.
+func ServerConfig(c inventory.BackupCopy, baseDir string) (host.Config, error) {
+	at, err := c.Place()
+	if err != nil {
+		return host.Config{}, fmt.Errorf("%s: %w", c.To, err)
+	}
+	ssh := c.SSH
+	ssh.User, ssh.Port = at.User, at.Port
+	// nothing of the cluster's own hosts: this machine is none of them
+	return host.ConfigFor(&inventory.Cluster{}, inventory.Host{Name: c.To, Address: at.Host, SSH: ssh}, baseDir)
+}
+
+// OnServer is a place on an SFTP server that is reached as config says.
+func OnServer(ctx context.Context, c inventory.BackupCopy, config host.Config) (*Place, error) {
+	at, err := c.Place()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", c.To, err)
+	}
+	s, err := host.DialFiles(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	return &Place{name: c.To, files: &server{s, at.Dir, c.To}, end: func() { s.Close() }}, nil
 }
 
 // OnHost is a directory on a host of the cluster.

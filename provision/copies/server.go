@@ -82,7 +82,7 @@ func (s *server) send(ctx context.Context, from, dir string, parts []string, che
 		return fmt.Errorf("make %s: %w", s.at(path.Dir(dir)), err)
 	}
 	draft := path.Join(path.Dir(dir), "."+path.Base(dir)+partSuffix)
-	if err := s.clear(draft, parts); err != nil {
+	if err := s.clear(draft); err != nil {
 		return err
 	}
 	if err := s.Mkdir(s.at(draft)); err != nil {
@@ -93,7 +93,7 @@ func (s *server) send(ctx context.Context, from, dir string, parts []string, che
 		err = s.Rename(s.at(draft), s.at(dir))
 	}
 	if err != nil {
-		_ = s.clear(draft, parts) // else the next one does
+		_ = s.clear(draft) // else the next one does
 		return err
 	}
 	s.sweep(path.Dir(dir), dir)
@@ -197,9 +197,9 @@ func (c *counted) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// clear removes a directory with the parts of a backup in it, and nothing where
-// it has something else.
-func (s *server) clear(dir string, parts []string) error {
+// clear removes a directory with files of a backup in it, and nothing where it has
+// something else.
+func (s *server) clear(dir string) error {
 	found, err := s.ReadDir(s.at(dir))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -208,11 +208,11 @@ func (s *server) clear(dir string, parts []string) error {
 		return err
 	}
 	for _, info := range found {
-		if !slices.Contains(parts, info.Name()) || !info.Mode().IsRegular() {
+		if !slices.Contains(backup.Files(), info.Name()) || !info.Mode().IsRegular() {
 			return fmt.Errorf("%s: %s in it is no file of a backup; it was left", s.at(dir), info.Name())
 		}
 	}
-	for _, part := range slices.Backward(parts) { // the manifest first: what has none is no backup
+	for _, part := range backup.Files() {
 		if err := s.Client.Remove(s.at(path.Join(dir, part))); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -220,15 +220,15 @@ func (s *server) clear(dir string, parts []string) error {
 	return s.RemoveDirectory(s.at(dir))
 }
 
-func (s *server) remove(_ context.Context, dir string, parts []string) error {
+func (s *server) remove(_ context.Context, dir string, _ []string) error {
 	hidden := path.Join(path.Dir(dir), "."+path.Base(dir)+partSuffix)
-	if err := s.clear(hidden, parts); err != nil {
+	if err := s.clear(hidden); err != nil {
 		return err
 	}
 	if err := s.Rename(s.at(dir), s.at(hidden)); err != nil { // no half of it is ever taken for a backup
 		return err
 	}
-	if err := s.clear(hidden, parts); err != nil {
+	if err := s.clear(hidden); err != nil {
 		return errors.Join(err, s.Rename(s.at(hidden), s.at(dir)))
 	}
 	return nil
@@ -248,11 +248,10 @@ func (s *server) sweep(dir, newest string) {
 	if err != nil {
 		return
 	}
-	all := []string{backup.SnapshotFile, backup.KeysFile, backup.ManifestFile}
 	for _, info := range found {
 		name, hidden := strings.CutPrefix(strings.TrimSuffix(info.Name(), partSuffix), ".")
 		if hidden && info.IsDir() && backup.IsName(name) && now.ModTime().Sub(info.ModTime()) > abandoned {
-			_ = s.clear(path.Join(dir, info.Name()), all)
+			_ = s.clear(path.Join(dir, info.Name()))
 		}
 	}
 }

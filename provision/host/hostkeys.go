@@ -144,9 +144,18 @@ func (v *verifier) algorithms() []string {
 	return algos
 }
 
-// recorded asks known_hosts for a key that nobody has, whose refusal lists
-// what is on record.
+// recorded are the keys on record for the host.
 func (v *verifier) recorded() []ssh.PublicKey {
+	var keys []ssh.PublicKey
+	for _, k := range v.records() {
+		keys = append(keys, k.Key)
+	}
+	return keys
+}
+
+// records asks known_hosts for a key that nobody has, whose refusal lists what is on
+// record.
+func (v *verifier) records() []knownhosts.KnownKey {
 	pub, _, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		return nil
@@ -159,11 +168,7 @@ func (v *verifier) recorded() []ssh.PublicKey {
 	if !errors.As(v.callback(v.address, &net.TCPAddr{}, probe), &e) {
 		return nil
 	}
-	var keys []ssh.PublicKey
-	for _, k := range e.Want {
-		keys = append(keys, k.Key)
-	}
-	return keys
+	return e.Want
 }
 
 func algorithmsOf(keyType string) []string {

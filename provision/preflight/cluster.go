@@ -154,6 +154,9 @@ func openPortsOf(c *inventory.Cluster, h inventory.Host) string {
 	switch h.Role {
 	case inventory.RoleControlPlane:
 		list = []string{"TCP 6443, 2379-2380, 10250"}
+		if c.Spec.Backup.BetweenMasters() {
+			list = []string{"TCP 6443, 2378-2380, 10250"}
+		}
 	case inventory.RoleWorker:
 		list = []string{"TCP 10250"}
 	}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/ha-install/ha-install/provision/units"
@@ -25,6 +26,27 @@ type Note struct {
 	Bytes    int64         `json:"bytes"`
 	SHA256   string        `json:"sha256"` // of the database
 	Keys     bool          `json:"keys"`   // the cluster's keys are in it, encrypted
+	// Copies are what became of it at the places of the inventory; none before all
+	// have ended.
+	Copies []Copy `json:"copies,omitempty"`
+}
+
+// Copy is what became of a backup at one place.
+type Copy struct {
+	Place string `json:"place"`
+	Err   string `json:"error,omitempty"` // why it is not there
+}
+
+// Sent is what became of the copies of a master's own newest backup.
+type Sent struct {
+	Backup string    `json:"backup"` // its name
+	Tried  time.Time `json:"time"`
+	Copies []Copy    `json:"copies"`
+}
+
+// At reports whether a backup of that name is at a place.
+func (s *Sent) At(name, place string) bool {
+	return s != nil && s.Backup == name && slices.Contains(s.Copies, Copy{Place: place})
 }
 
 // State is what a master says of its last look, for those who ask when etcd does
@@ -36,6 +58,8 @@ type State struct {
 	Err     string    `json:"error,omitempty"` // why the look, or the backup, failed
 	// Last is the newest backup on record, as of the last look that could see it.
 	Last *Note `json:"last,omitempty"`
+	// Sent is of this master's own newest backup; nil for none that was sent.
+	Sent *Sent `json:"sent,omitempty"`
 }
 
 // ReadState reads the state of a master's last look; none is no error.

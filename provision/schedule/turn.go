@@ -119,6 +119,28 @@ func (r *Records) Look(ctx context.Context) (View, error) {
 	return v, nil
 }
 
+// Amend puts what became of the copies of a backup on record, where that is the
+// newest one still.
+func (r *Records) Amend(ctx context.Context, n Note) error {
+	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), callTimeout)
+	defer cancel()
+	got, err := r.client.Get(ctx, lastKey)
+	if err != nil || len(got.Kvs) == 0 {
+		return err
+	}
+	var seen Note
+	if err := json.Unmarshal(got.Kvs[0].Value, &seen); err != nil || seen.Host != n.Host || seen.Path != n.Path {
+		return nil // another one's, by now
+	}
+	seen.Copies = n.Copies
+	value, err := json.Marshal(seen)
+	if err != nil {
+		return err
+	}
+	_, err = r.client.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(lastKey), "=", got.Kvs[0].ModRevision)).Then(clientv3.OpPut(lastKey, string(value))).Commit()
+	return err
+}
+
 // Turn is a master's turn to make a backup. It ends with the process, or when etcd
 // does not hear of it.
 type Turn struct {

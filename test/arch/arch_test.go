@@ -84,7 +84,7 @@ func (s source) imports() []string {
 var allowed = map[string][]string{
 	"cmd/ha-install":      {"cmd"},
 	"cmd":                 {"inventory", "provision", "provision/backup", "provision/boot", "provision/bundle", "provision/certs", "provision/drill", "provision/etcd", "provision/host", "provision/kube", "provision/phase", "provision/preflight", "provision/release", "provision/schedule", "provision/units", "provision/versions"},
-	"provision":           {"inventory", "templates", "provision/backup", "provision/bundle", "provision/certs", "provision/copies", "provision/drill", "provision/etcd", "provision/haproxy", "provision/host", "provision/kube", "provision/phase", "provision/pki", "provision/preflight", "provision/probe", "provision/release", "provision/schedule", "provision/units", "provision/versions"},
+	"provision":           {"inventory", "templates", "provision/backup", "provision/bundle", "provision/certs", "provision/copies", "provision/drill", "provision/etcd", "provision/haproxy", "provision/host", "provision/kube", "provision/phase", "provision/pki", "provision/preflight", "provision/probe", "provision/relay", "provision/release", "provision/schedule", "provision/units", "provision/versions"},
 	"provision/preflight": {"inventory", "provision/host", "provision/units"},
 	"provision/kube":      {"provision/host", "provision/units"},
 	"provision/etcd":      {"provision/units"},
@@ -99,6 +99,7 @@ var allowed = map[string][]string{
 	"provision/host":      {"inventory"},
 	"provision/phase":     {"provision/units"},
 	"provision/probe":     {},
+	"provision/relay":     {"provision/backup"},
 	"provision/release":   {},
 	"provision/schedule":  {"templates", "provision/etcd", "provision/units"},
 	"provision/units":     {},

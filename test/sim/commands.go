@@ -34,6 +34,7 @@ func unitKinds() map[string]unitKind {
 		"keepalived.service":           {from: "keepalived", config: "/etc/keepalived"},
 		templates.BackupTimer:          {needs: templates.BackupUnits(), config: "/etc/ha-install"},
 		templates.BackupService:        {needs: templates.BackupUnits()},
+		templates.ReceiveSocket:        {needs: templates.ReceiveUnits(), config: "/etc/systemd/system"},
 		"systemd-modules-load.service": {from: "dpkg", config: "/etc/modules-load.d"},
 	}
 }
