@@ -221,7 +221,7 @@ func (t Turn) Receive(ctx context.Context, conn net.Conn) error {
 		t.Now = time.Now
 	}
 	return relay.Receiver{
-		Cluster: t.Config.Cluster, CASHA256: t.master().caFingerprint(ctx), Directories: t.Config.ReceivesIn(), Spare: backupSpare,
+		Cluster: t.Config.Cluster, CASHA256: t.master().caFingerprint(ctx), Directories: t.Config.ReceivesIn(), Root: t.Root, Spare: backupSpare,
 		Took: func(ctx context.Context, store backup.Store, e backup.Entry) error {
 			return t.pruneStore(ctx, store, e.Path, alike(e.Manifest))
 		},

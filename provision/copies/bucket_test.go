@@ -51,6 +51,34 @@ func TestS3(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	})
+	t.Run("keys that are carried elsewhere", func(t *testing.T) {
+		c := s3At(s, "s3://backups/carried")
+		c.CredentialsFile = ""
+		t.Setenv("AWS_ACCESS_KEY_ID", s.AccessKey)
+		t.Setenv("AWS_SECRET_ACCESS_KEY", s.SecretKey)
+		keys, from, ca, err := BucketKeys(c, "")
+		if err != nil || !strings.Contains(from, "environment") {
+			t.Fatalf("%q, %v", from, err)
+		}
+		t.Setenv("AWS_SESSION_TOKEN", "for-an-hour")
+		if _, _, _, err := BucketKeys(c, ""); err == nil || !strings.Contains(err.Error(), "temporary") || strings.Contains(err.Error(), s.SecretKey) {
+			t.Errorf("with a token: %v", err)
+		}
+		t.Setenv("AWS_ACCESS_KEY_ID", "")
+		dir := t.TempDir()
+		for name, content := range map[string][]byte{"keys": keys, "ca": ca} {
+			if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.CredentialsFile, c.CAFile = filepath.Join(dir, "keys"), filepath.Join(dir, "ca")
+		if _, err := opens(t, c).List(bg, "prod"); err != nil {
+			t.Error(err)
+		}
+		if again, _, _, err := BucketKeys(c, ""); err != nil || string(again) != string(keys) {
+			t.Errorf("of what was carried: %v", err)
+		}
+	})
 	t.Run("no credentials", func(t *testing.T) {
 		c := s3At(s, "s3://backups/x")
 		c.CredentialsFile = filepath.Join(t.TempDir(), "none")

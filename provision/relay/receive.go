@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -18,6 +19,7 @@ type Receiver struct {
 	Cluster     string
 	CASHA256    string   // of the cluster's CA set; "" where nobody can say
 	Directories []string // a copy may lie in these
+	Root        string   // before the directories; "" on a master
 	Spare       int64    // stays free beside a copy, in bytes
 	// Took is told of each copy that has been proved, for the retention.
 	Took func(context.Context, backup.Store, backup.Entry) error
@@ -71,7 +73,7 @@ func (r Receiver) receive(ctx context.Context, l *line) (kind, error) {
 	if err != nil {
 		return "", err
 	}
-	store := backup.In(h.Directory, r.Cluster)
+	store := backup.In(filepath.Join(r.Root, h.Directory), r.Cluster)
 	if e, is := store.Named(backup.Name(m.Time)); is {
 		if err := r.proved(ctx, e, m); err != nil {
 			return "", err

@@ -154,8 +154,12 @@ func converse(l *line, h hello, e backup.Entry) (bool, error) {
 		return false, fmt.Errorf("it answered %q", k)
 	}
 	if sending := l.parts(e); sending != nil {
+		var network *net.OpError
+		if !errors.As(sending, &network) {
+			return false, sending // of the file here
+		}
 		l.patience(shakeHands)
-		if _, err := l.answered(); err != nil && isRefusal(err) {
+		if _, err := l.answered(); isRefusal(err) {
 			return false, err // why it listens no longer
 		}
 		return false, sending
@@ -198,7 +202,7 @@ func (l *line) pass(w io.Writer, r io.Reader, size int64) error {
 		n, err := io.CopyN(w, r, min(left, piece))
 		if left -= n; err != nil {
 			if errors.Is(err, io.EOF) {
-				err = io.ErrUnexpectedEOF
+				err = fmt.Errorf("%d bytes less than the manifest says: %w", left, io.ErrUnexpectedEOF)
 			}
 			return err
 		}

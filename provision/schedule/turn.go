@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -102,6 +104,7 @@ func (r *Records) Look(ctx context.Context) (View, error) {
 			v.Self = voter
 		}
 	}
+	slices.SortFunc(v.Voters, func(a, b Voter) int { return strings.Compare(a.Name, b.Name) })
 	got, err := r.client.Txn(ctx).Then(clientv3.OpGet(lastKey), clientv3.OpGet(turnKey)).Commit()
 	if err != nil {
 		return v, fmt.Errorf("etcd: records of backups: %w", err)
