@@ -39,10 +39,24 @@ own member unless that leads, and lies on the master in
 is removed, never the newest that is whole. Without recipients a backup has no
 keys; a passphrase is not possible, as it would lie on the masters.
 
+Each backup is then sent to the places of spec.backup.copies, to all at once, and
+read back; there, too, so many are kept, of those that masters have made. Masters
+are given the keys for that (--plan says which), as files for root alone:
+
+  sftp://...       the key of ssh.identityFiles, without a passphrase, and the
+                   server's host keys that are known here; no agent, no bastion
+  s3://...         the two keys that "backup create" would use here, and the CA
+  masters:///dir   nothing: masters send to each other with etcd's certificates,
+                   to port 2378 of the internal addresses, where systemd listens
+
+A copy that fails is told by "ha-install status" and tried again later; the backup
+stays as it is.
+
 "ha-install status" shows how old the newest one is and where it lies, and warns
 when it is older than twice the time between two, or when a timer is missing.
 
-A second run changes nothing. --off takes timers and program away; backups stay.
+A second run changes nothing, and brings keys that have changed here. --off takes
+timers, program and keys away; backups and copies stay.
 apply does the same as this verb wherever the inventory has spec.backup.schedule,
 so that a new master gets the timer, too.
 

@@ -14,7 +14,7 @@ import (
 
 func TestBackupScheduleIsShownAndTheTurnIsNot(t *testing.T) {
 	code, out, _ := run(t, "", "backup", "--help")
-	if code != 0 || !strings.Contains(out, "  schedule ") || strings.Contains(out, "  turn ") {
+	if code != 0 || !strings.Contains(out, "  schedule ") || strings.Contains(out, "  turn ") || strings.Contains(out, "  receive ") {
 		t.Errorf("exit %d\n%s", code, out)
 	}
 	if code, out, _ := run(t, "", "backup", "schedule", "--help"); code != 0 || !strings.Contains(out, "--off") || !strings.Contains(out, "spec:\n    backup:") {
@@ -36,8 +36,8 @@ func TestBackupScheduleNeedsEveryHost(t *testing.T) {
 
 func TestTurnWithoutConfigurationSaysSo(t *testing.T) {
 	missing := filepath.Join(t.TempDir(), "backup.json")
-	for _, args := range [][]string{{}, {"--check"}} {
-		code, _, errOut := run(t, "", append([]string{"backup", "turn", "--config", missing}, args...)...)
+	for _, args := range [][]string{{"turn"}, {"turn", "--check"}, {"receive"}} {
+		code, _, errOut := run(t, "", append([]string{"backup", args[0], "--config", missing}, args[1:]...)...)
 		if code != exitOther || !strings.Contains(errOut, missing) {
 			t.Errorf("%q: exit %d, %s", args, code, errOut)
 		}
@@ -46,9 +46,13 @@ func TestTurnWithoutConfigurationSaysSo(t *testing.T) {
 
 func TestStatusShowsTheNewestScheduledBackup(t *testing.T) {
 	every := provision.ScheduledBackups{Every: units.Seconds(6 * time.Hour), Masters: []string{"cp-1", "cp-2"}}
-	none, some := every, every
+	none, some, copied := every, every, every
 	some.Newest, some.Age = &schedule.Note{Host: "cp-2", Path: "/b/lab/2026-11-23T06-00-00Z", Revision: 44}, units.Seconds(125*time.Minute)
+	with := *some.Newest
+	with.Copies = []schedule.Copy{{Place: "s3://b/p"}, {Place: "masters:///b/c on cp-3", Err: "no route"}}
+	copied.Newest, copied.Age = &with, some.Age
 	for want, b := range map[string]*provision.ScheduledBackups{
+		", revision 44\n  copied to s3://b/p\n  NOT at masters:///b/c on cp-3\n":                                        &copied,
 		"\nbackups every 6h0m0s by cp-1, cp-2: none yet\n":                                                              &none,
 		"\nbackups every 6h0m0s by cp-1, cp-2: the newest is 2h5m old, cp-2:/b/lab/2026-11-23T06-00-00Z, revision 44\n": &some,
 	} {

@@ -135,7 +135,15 @@ func newestBackup(b *provision.ScheduledBackups) string {
 	if b.Newest == nil {
 		return "none yet"
 	}
-	return fmt.Sprintf("the newest is %s old, %s:%s, revision %d", age(b.Age.Duration()), b.Newest.Host, b.Newest.Path, b.Newest.Revision)
+	text := fmt.Sprintf("the newest is %s old, %s:%s, revision %d", age(b.Age.Duration()), b.Newest.Host, b.Newest.Path, b.Newest.Revision)
+	for _, c := range b.Newest.Copies {
+		if c.Err == "" {
+			text += "\n  copied to " + c.Place
+		} else {
+			text += "\n  NOT at " + c.Place
+		}
+	}
+	return text
 }
 
 // vantages names the hosts from which the endpoint was reached.

@@ -58,6 +58,9 @@ func ApplyPlan(ctx context.Context, s *Site, agreed *Plan, run *phase.Runner) er
 		return err
 	}
 	defer a.close()
+	if err := a.schedulable(); err != nil {
+		return err
+	}
 	return s.operate(ctx, "apply", run, func(ctx context.Context) error {
 		if err := a.finishSteps(ctx, run); err != nil {
 			return err

@@ -140,7 +140,7 @@ func TestEveryFakeIsCompared(t *testing.T) {
 		}
 		note()
 		for _, what := range []Chore{ScheduleBackups(), UnscheduleBackups()} {
-			if _, _, err := choreAll(t.Context(), w, backedUpEvery(withoutCA(five), "6h"), what, nil); err != nil {
+			if _, _, err := choreAll(t.Context(), w, copiedEvery(t, withoutCA(five), "6h"), what, nil); err != nil {
 				t.Fatal(err)
 			}
 			note()

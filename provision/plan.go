@@ -50,6 +50,9 @@ func makePlan(ctx context.Context, s *Site, planner phase.Planner) (Plan, error)
 		return Plan{}, err
 	}
 	defer a.close()
+	if err := a.schedulable(); err != nil {
+		return Plan{}, err
+	}
 	if err := a.findFirst(ctx); err != nil {
 		return Plan{}, err
 	}

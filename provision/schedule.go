@@ -26,10 +26,7 @@ func ScheduleBackups() Chore {
 				Run: "set it, for example to 6h, and the same command again; --off takes the timers away",
 			}
 		}
-		if _, err := c.copyKeys(); err != nil {
-			return nil, err
-		}
-		return c.scheduling(), nil
+		return c.scheduling(), c.schedulable()
 	}}
 }
 

@@ -49,6 +49,16 @@ func (s *Site) copyKeys() ([]templates.CopyKeys, error) {
 	return keys, nil
 }
 
+// schedulable refuses, before anything else, what would fail at the end: keys for
+// masters that this machine does not have.
+func (s *Site) schedulable() error {
+	if s.Cluster.Spec.Backup.Schedule == "" {
+		return nil
+	}
+	_, err := s.copyKeys()
+	return err
+}
+
 // tellKeys adds to what a plan shows of secret files where they come from.
 func (s *Site) tellKeys(changes []phase.Change, keys []templates.CopyKeys) {
 	for i, c := range s.Cluster.Spec.Backup.Copies {

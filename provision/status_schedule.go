@@ -37,7 +37,7 @@ type ScheduledBackups struct {
 	Every   units.Seconds `json:"everySeconds"`
 	Masters []string      `json:"masters"` // that have the timer
 	// Newest is the one on record; nil for none yet. It lies on the master of its
-	// name alone.
+	// name, and at the places of its copies that have no error.
 	Newest *schedule.Note `json:"newest,omitempty"`
 	Age    units.Seconds  `json:"ageSeconds,omitempty"` // of it
 }
@@ -101,6 +101,7 @@ func (c *conclusion) backups() {
 			since = s.Since
 		}
 		c.scheduleOn(h.Name, s)
+		c.copiesOf(h.Name, s)
 	}
 	switch {
 	case len(all.Masters) == 0 && st.wanted > 0 && len(without) > 0:
@@ -127,6 +128,19 @@ func (c *conclusion) backups() {
 
 func (c *conclusion) warn(format string, args ...any) {
 	c.warnings = append(c.warnings, fmt.Sprintf(format, args...))
+}
+
+// copiesOf warns of places that have not got a master's newest backup; the look that
+// found out may be long over.
+func (c *conclusion) copiesOf(name string, s *ScheduleStatus) {
+	if s.Sent == nil || s.Err != "" {
+		return // the error says it, of all places
+	}
+	for _, at := range s.Sent.Copies {
+		if at.Err != "" {
+			c.warn("%s: its backup %s is not at %s: %s", name, s.Sent.Backup, at.Place, strings.TrimPrefix(at.Err, at.Place+": "))
+		}
+	}
 }
 
 // scheduleOn warns of a master whose timer or last look is not well.

@@ -50,6 +50,9 @@ func TestStatusOfScheduledBackups(t *testing.T) {
 		{"a master that is off is told once, elsewhere", timers(aged(time.Hour), func(st *Status) { st.Hosts[2].Schedule, st.Hosts[2].SSH = nil, "off" }), "", time.Hour},
 		{"a timer is stopped", timers(aged(time.Hour), func(st *Status) { st.Hosts[1].Schedule.Timer = "inactive" }), "cp-2: the timer of scheduled backups is inactive: run ha-install backup schedule", time.Hour},
 		{"a look failed", timers(aged(time.Hour), func(st *Status) { st.Hosts[0].Schedule.Err = "no room" }), "cp-1: scheduled backups: no room", time.Hour},
+		{"a copy is not there", timers(aged(time.Hour), func(st *Status) {
+			st.Hosts[0].Schedule.Sent = &schedule.Sent{Backup: "2026-11-23T11-00-00Z", Copies: []schedule.Copy{{Place: "s3://b/p"}, {Place: "masters:///b/c on cp-3", Err: "masters:///b/c on cp-3: no route"}}}
+		}), "cp-1: its backup 2026-11-23T11-00-00Z is not at masters:///b/c on cp-3: no route", time.Hour},
 		{"the program was killed", timers(aged(time.Hour), func(st *Status) { st.Hosts[0].Schedule.Result = "signal" }), "cp-1: the service of scheduled backups ended with signal: journalctl -u hainstall-backup.service there says why", time.Hour},
 		{"a master is silent", timers(aged(time.Hour), func(st *Status) { st.Hosts[0].Schedule.At = statusTime.Add(-7 * time.Hour) }), "cp-1: it has not looked for scheduled backups since 2026-11-22 05:00:00", time.Hour},
 	} {

@@ -182,7 +182,10 @@ type status struct {
 	ScheduledBackups *struct {
 		EverySeconds, AgeSeconds float64
 		Masters                  []string
-		Newest                   struct{ Host, Path string }
+		Newest                   struct {
+			Host, Path string
+			Copies     []struct{ Place, Error string }
+		}
 	}
 }
 

@@ -22,11 +22,13 @@ import (
 const (
 	schedulePeriod = 2 * time.Minute
 	onMasters      = "/var/lib/ha-install/backups/" + clusterName
+	copyDir        = "/var/backups/ha-install"
 )
 
 // backupsBySchedule has the masters back etcd up by themselves every two minutes: one
 // backup in a period and no more, also with a master off; status tells its age, and
-// what lies on a master proves to be whole, with the cluster's keys in it.
+// what lies on a master proves to be whole, with the cluster's keys in it. Each lies on
+// the other masters, too, also on one that was off when it was made.
 func backupsBySchedule(t *testing.T) {
 	id, err := age.GenerateX25519Identity()
 	if err != nil {
@@ -37,12 +39,13 @@ func backupsBySchedule(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := writeInventory(t, nil, func(d document) {
-		d.spec()["backup"] = map[string]any{"schedule": schedulePeriod.String(), "keep": 3, "recipients": []string{id.Recipient().String()}}
+		d.spec()["backup"] = map[string]any{"schedule": schedulePeriod.String(), "keep": 3, "recipients": []string{id.Recipient().String()},
+			"copies": []map[string]any{{"to": "masters://" + copyDir}}}
 	})
 	awaitFaultless(t, path, time.Minute)
 	t.Cleanup(func() { // whatever went wrong: no timer is left for the parts that follow
 		ha(t, "backup", "schedule", "--off", "--yes", path)
-		_, _ = askHosts(masters, "rm -rf /var/lib/ha-install/backups")
+		_, _ = askHosts(masters, "rm -rf /var/lib/ha-install/backups "+copyDir)
 	})
 	if r := ha(t, "status", path); r.code != 0 || !strings.Contains(r.stdout, "no master has the timer") {
 		t.Errorf("before: exit %d\n%s", r.code, r.tail())
@@ -76,19 +79,22 @@ func backupsBySchedule(t *testing.T) {
 		t.Errorf("status:\n%s", r.tail())
 	}
 	verifyScheduled(t, newest, identity)
+	copiedToOthers(t, path, newest, identity)
 	t.Run("a master off", func(t *testing.T) { scheduledWithout(t, path) })
 	t.Run("killed", scheduledKilled)
 
 	// With three to keep on each master and two minutes between, none has more.
-	for name, out := range onEach(t, masters, "ls "+onMasters+" 2>/dev/null | wc -l; stat -c %a /var/lib/ha-install/backups 2>/dev/null; exit 0") {
-		if fields := strings.Fields(out); len(fields) > 0 && (fields[0] > "3" || len(fields) > 1 && fields[1] != "700") {
-			t.Errorf("%s has %q backups, mode", name, fields)
+	for _, dir := range []string{onMasters, copyDir + "/" + clusterName} {
+		for name, out := range onEach(t, masters, "ls "+dir+" 2>/dev/null | wc -l; stat -c %a "+dir+" 2>/dev/null; exit 0") {
+			if fields := strings.Fields(out); len(fields) > 0 && (fields[0] > "3" || len(fields) > 1 && fields[1] != "700") {
+				t.Errorf("%s has %q backups in %s, mode", name, fields, dir)
+			}
 		}
 	}
 	ha(t, "backup", "schedule", "--off", path).want(t, 0)
 	kept := scheduledOn(t, masters)
-	for name, out := range onEach(t, masters, "ls -A /etc/systemd/system/hainstall-backup* /etc/ha-install /usr/local/lib/ha-install 2>/dev/null; systemctl is-active hainstall-backup.timer; exit 0") {
-		if strings.TrimSpace(out) != "/etc/ha-install:\ninactive" && strings.TrimSpace(out) != "inactive" {
+	for name, out := range onEach(t, masters, "ls -A /etc/systemd/system/hainstall-* /etc/ha-install /usr/local/lib/ha-install 2>/dev/null; systemctl is-active hainstall-backup.timer hainstall-receive.socket; ss -Hltn 'sport = :2378'; exit 0") {
+		if left := strings.TrimPrefix(strings.TrimSpace(out), "/etc/ha-install:\n"); left != "inactive\ninactive" {
 			t.Errorf("%s: left %q", name, out)
 		}
 	}
@@ -134,6 +140,7 @@ func scheduledWithout(t *testing.T, path string) {
 	}
 	t.Logf("%s made it, %s into the period", made[0].Host, made[0].Time.Sub(period))
 	awaitFaultless(t, path, 3*time.Minute)
+	awaitCopied(t, made[0])
 	// The one that was off looks by itself again, and makes none of a period that has its backup.
 	n := len(scheduledOn(t, masters))
 	onePerPeriod(t, awaitScheduled(t, masters, n+1, schedulePeriod+time.Minute))
@@ -254,6 +261,55 @@ func onePerPeriod(t *testing.T, all []scheduledBackup) {
 		periods = append(periods, fmt.Sprintf("%s on %s at %s", period.Format(time.TimeOnly), b.Host, b.Time.Format(time.TimeOnly)))
 	}
 	t.Logf("periods: %s", strings.Join(periods, ", "))
+}
+
+// awaitCopied waits until a backup lies on all masters but its own.
+func awaitCopied(t *testing.T, b scheduledBackup) {
+	t.Helper()
+	others := slices.DeleteFunc(slices.Clone(masters), func(m string) bool { return m == b.Host })
+	file := copyDir + "/" + clusterName + "/" + filepath.Base(b.Path) + "/" + backup.ManifestFile
+	deadline := time.Now().Add(schedulePeriod)
+	for {
+		there, _ := askHosts(others, "ls "+file+" 2>/dev/null; exit 0")
+		if strings.Count(strings.Join(slices.Collect(maps.Values(there)), " "), file) == len(others) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s of %s lies on %q alone\n%s", b.Path, b.Host, there, scheduleLogs(masters))
+		}
+		time.Sleep(2 * time.Second)
+	}
+}
+
+// copiedToOthers finds the copies of a backup as an operator would, and brings one here.
+func copiedToOthers(t *testing.T, path string, b scheduledBackup, identity string) {
+	t.Helper()
+	awaitCopied(t, b)
+	name := filepath.Base(b.Path)
+	var list struct {
+		Copies []struct {
+			Place   string
+			Error   string
+			Backups []struct{ Path string }
+		}
+	}
+	r := ha(t, "backup", "list", "--copies", "-o", "json", path)
+	if err := json.Unmarshal([]byte(r.stdout), &list); err != nil || r.code != 0 || len(list.Copies) != len(masters) {
+		t.Fatalf("exit %d, %v\n%s", r.code, err, r.tail())
+	}
+	for _, at := range list.Copies {
+		has := slices.ContainsFunc(at.Backups, func(c struct{ Path string }) bool { return filepath.Base(c.Path) == name })
+		if own := strings.HasSuffix(at.Place, " on "+b.Host); at.Error != "" || has == own {
+			t.Errorf("%s of %s: %+v", name, b.Host, at)
+		}
+	}
+	if r := ha(t, "backup", "fetch", "--directory", t.TempDir(), "--identity", identity, path, name); r.code != 0 || !strings.Contains(r.stdout, "secrets opened, of this CA") {
+		t.Errorf("exit %d\n%s", r.code, r.tail())
+	}
+	st, r := statusOf(t, path)
+	if n := st.ScheduledBackups.Newest; n.Host == "" || len(n.Copies) != len(masters)-1 {
+		t.Errorf("status says %+v\n%s", n, r.tail())
+	}
 }
 
 // turnOf is whose turn a period is.
