@@ -201,6 +201,9 @@ func (v *validator) copies() {
 	}
 }
 
+// ownDir is where masters have what is ha-install's, their scheduled backups too.
+const ownDir = "/var/lib/ha-install/"
+
 // copiesByMasters looks at what masters could not reach by themselves.
 func (v *validator) copiesByMasters() {
 	for i, c := range v.c.Spec.Backup.Copies {
@@ -215,6 +218,12 @@ func (v *validator) copiesByMasters() {
 		}
 		if c.SSH.Bastion != nil && c.SSH.Bastion.Address != NoBastion {
 			v.err(at+".ssh.bastion", "masters send scheduled backups there, and pass through no bastion", "remove it, and give the server an address that masters reach")
+		}
+		if place.Scheme == CopyMasters && strings.HasPrefix(place.Dir+"/", ownDir) {
+			v.err(at+".to", ownDir+" is where masters keep their own", "want another directory, such as masters:///var/backups/ha-install")
+		}
+		if place.Scheme == CopyMasters && len(v.c.ControlPlanes()) == 1 {
+			v.warn(at+".to", "there is one master alone: scheduled backups have no other to go to", "name a place elsewhere")
 		}
 		if strings.HasPrefix(c.Endpoint, "http://") {
 			v.warn(at+".endpoint", "masters send scheduled backups there, and on a master it is the master itself", "want https:// and an address that masters reach")

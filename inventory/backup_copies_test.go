@@ -65,10 +65,11 @@ f:38:63: spec.backup.copies[10].colour: unknown field; known here: to, ssh, endp
 func TestCopiesByMasters(t *testing.T) {
 	for name, of := range map[string]struct{ entries, want string }{
 		"all kinds": {`[{to: sftp://backup@nas/x/y, ssh: {identityFiles: [id]}}, {to: s3://bucket/x}, {to: masters:///var/backups}]`, ""},
-		"what is this machine's": {`[{to: sftp://backup@nas/x/y}, {to: sftp://backup@nas/z, ssh: {identityFiles: [id], bastion: {address: gate}}}, {to: s3://bucket/x, endpoint: "http://127.0.0.1:9000"}]`,
+		"what is this machine's": {`[{to: sftp://backup@nas/x/y}, {to: sftp://backup@nas/z, ssh: {identityFiles: [id], bastion: {address: gate}}}, {to: s3://bucket/x, endpoint: "http://127.0.0.1:9000"}, {to: masters:///var/lib/ha-install/backups}]`,
 			`f:29:154: warning: spec.backup.copies[2].endpoint: masters send scheduled backups there, and on a master it is the master itself; want https:// and an address that masters reach
 f:29:14: spec.backup.copies[0]: masters send scheduled backups there, and have no key for it: an agent, or what ~/.ssh has, is this machine's alone; write ssh: {identityFiles: [FILE]}, a key without a passphrase for this purpose alone; masters are given it
-f:29:96: spec.backup.copies[1].ssh.bastion: masters send scheduled backups there, and pass through no bastion; remove it, and give the server an address that masters reach`},
+f:29:96: spec.backup.copies[1].ssh.bastion: masters send scheduled backups there, and pass through no bastion; remove it, and give the server an address that masters reach
+f:29:185: spec.backup.copies[3].to: /var/lib/ha-install/ is where masters keep their own; want another directory, such as masters:///var/backups/ha-install`},
 	} {
 		_, warnings, err := Parse("f", []byte(edit(t, base, "  software:\n", "  backup:\n    schedule: 6h\n    recipients: ["+aRecipient+"]\n    copies: "+of.entries+"\n  software:\n")))
 		if got := report(warnings, err); got != of.want {

@@ -117,6 +117,7 @@ func TestEveryFakeIsCompared(t *testing.T) {
 	t.Parallel()
 	three, dirs := dressed(t), baseDirs(t)
 	five := fiveMasters(three)
+	copied := copiedEvery(t, withoutCA(five), "6h")
 	calls := map[string]bool{}
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, five)
@@ -140,7 +141,7 @@ func TestEveryFakeIsCompared(t *testing.T) {
 		}
 		note()
 		for _, what := range []Chore{ScheduleBackups(), UnscheduleBackups()} {
-			if _, _, err := choreAll(t.Context(), w, copiedEvery(t, withoutCA(five), "6h"), what, nil); err != nil {
+			if _, _, err := choreAll(t.Context(), w, copied, what, nil); err != nil {
 				t.Fatal(err)
 			}
 			note()

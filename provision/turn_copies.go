@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -94,16 +95,18 @@ func sent(before *schedule.Sent, name string, all []sending, made []Copied, now 
 // backup: a server may be back, a master on again.
 func (t Turn) copyMissing(ctx context.Context, view schedule.View, cfg *tls.Config, records *schedule.Records, s *schedule.State, own []backup.Entry) error {
 	if len(own) == 0 || len(t.Config.Copies) == 0 {
+		s.Sent = nil
 		return nil
 	}
 	name := filepath.Base(own[0].Path)
 	if s.Sent != nil && s.Sent.Backup == name {
 		c := copying{Turn: t, view: view}
-		missing := false
-		for _, to := range c.sendings() {
-			missing = missing || !s.Sent.At(name, to.name)
-		}
-		if !missing || t.Now().Sub(s.Sent.Tried) < min(t.Config.Every/4, longestRetry) {
+		all := c.sendings()
+		s.Sent.Copies = slices.DeleteFunc(s.Sent.Copies, func(at schedule.Copy) bool { // of places that are none any more
+			return !slices.ContainsFunc(all, func(to sending) bool { return to.name == at.Place })
+		})
+		there := func(to sending) bool { return s.Sent.At(name, to.name) }
+		if !slices.ContainsFunc(all, func(to sending) bool { return !there(to) }) || t.Now().Sub(s.Sent.Tried) < min(t.Config.Every/4, longestRetry) {
 			return nil
 		}
 	}

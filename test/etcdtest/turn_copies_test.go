@@ -183,6 +183,15 @@ func TestScheduledBackupsAreCopied(t *testing.T) {
 		t.Errorf("%+v", st.Sent)
 	}
 
+	// A place that is none any more is neither tried nor told of.
+	gone := s.of["cp-1"]
+	gone.Config.Copies = gone.Config.Copies[:1]
+	s.of["cp-1"], gone = gone, s.of["cp-1"]
+	if _, err := s.take("cp-1"); err != nil || len(s.state("cp-1").Sent.Copies) != 1 {
+		t.Errorf("%v, %+v", err, s.state("cp-1").Sent)
+	}
+	s.of["cp-1"] = gone
+
 	names := []string{name}
 	for _, by := range []string{"cp-1", "cp-2", "cp-1", "cp-1"} {
 		name, err := s.makes(by)
