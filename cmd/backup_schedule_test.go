@@ -2,6 +2,8 @@ package cmd
 
 import (
 	"bytes"
+	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -40,6 +42,45 @@ func TestTurnWithoutConfigurationSaysSo(t *testing.T) {
 		code, _, errOut := run(t, "", append([]string{"backup", args[0], "--config", missing}, args[1:]...)...)
 		if code != exitOther || !strings.Contains(errOut, missing) {
 			t.Errorf("%q: exit %d, %s", args, code, errOut)
+		}
+	}
+}
+
+// TestReceiveTakesItsConnectionFromStdin, as systemd hands it over, and nothing else.
+func TestReceiveTakesItsConnectionFromStdin(t *testing.T) {
+	config := filepath.Join(t.TempDir(), "backup.json")
+	if err := os.WriteFile(config, []byte(`{"cluster":"lab","everyNanoseconds":60000000000,"keep":7,"directory":"/b","copies":[{"to":"masters:///var/b"}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	client, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	conn, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	socket, err := conn.(*net.TCPConn).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.Open(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdin := os.Stdin
+	defer func() { os.Stdin = stdin }()
+	for want, in := range map[string]*os.File{"etcd/ca.crt": socket, "stdin is no connection": file} {
+		os.Stdin = in
+		if code, _, errOut := run(t, "", "backup", "receive", "--config", config); code != exitOther || !strings.Contains(errOut, want) {
+			t.Errorf("exit %d, %s, want %q", code, errOut, want)
 		}
 	}
 }
