@@ -141,7 +141,7 @@ func (t Turn) take(ctx context.Context, run *phase.Runner, s *schedule.State) (s
 	if view.Last != nil {
 		s.Last = view.Last
 	}
-	own, err := t.own()
+	own, err := t.own(ctx, view.Cluster)
 	if err != nil {
 		return "", err
 	}
@@ -174,15 +174,19 @@ func (t Turn) take(ctx context.Context, run *phase.Runner, s *schedule.State) (s
 	if t.Copy != nil {
 		err = t.Copy(ctx, made)
 	}
-	return "made " + note.Path, errors.Join(err, t.prune(ctx, note))
+	return "made " + note.Path, errors.Join(err, t.prune(ctx, made))
 }
 
-// own are the whole backups that this master has, the newest first.
-func (t Turn) own() ([]backup.Entry, error) {
+// own are the whole backups of this cluster that this master has, the newest first.
+// What it has of the time before a restore is of another cluster by its ID, and what it
+// has of one of the same name that was reset by its CA set: the ID comes of a master's
+// address, and may be the same.
+func (t Turn) own(ctx context.Context, cluster etcd.MemberID) ([]backup.Entry, error) {
 	all, err := backup.In(t.Config.Directory, t.Config.Cluster).List()
+	ca := t.master().caFingerprint(ctx)
 	var own []backup.Entry
 	for _, e := range all {
-		if e.Err == nil && e.Manifest.Cluster == t.Config.Cluster {
+		if m := e.Manifest; e.Err == nil && m.Cluster == t.Config.Cluster && m.ClusterID == cluster && m.CASHA256 == ca {
 			own = append(own, e)
 		}
 	}
@@ -204,7 +208,7 @@ func (t Turn) work(ctx context.Context, run *phase.Runner, d schedule.Decision, 
 		if d.Kind != schedule.Adopt || e.Manifest.Time.Before(d.Period) {
 			break
 		}
-		r, err := backup.Verify(ctx, e.Path, backup.Expected{Cluster: t.Config.Cluster})
+		r, err := backup.Verify(ctx, e.Path, backup.Expected{Cluster: t.Config.Cluster, CASHA256: t.master().caFingerprint(ctx)})
 		if err != nil {
 			return schedule.Note{}, Backed{}, err
 		}
@@ -244,25 +248,36 @@ func (t Turn) targets(view schedule.View, cfg *tls.Config) []etcd.Target {
 
 func noteOf(b Backed, d schedule.Decision, view schedule.View) schedule.Note {
 	m := b.Manifest
-	return schedule.Note{Period: d.Period, Time: m.Time, Took: m.Took, Host: view.Self.Name, Path: b.Path, From: m.From,
+	return schedule.Note{ClusterID: view.Cluster, Period: d.Period, Time: m.Time, Took: m.Took, Host: view.Self.Name, Path: b.Path, From: m.From,
 		Revision: m.Snapshot.Revision, Bytes: m.Snapshot.Bytes, SHA256: m.Snapshot.SHA256, Keys: m.Keys != nil}
 }
 
-// prune removes what is beyond the number to keep. The one that was made just now is
-// proved and stays; of older ones it is enough that they are there as long as their
-// manifests say, or each turn would read them all.
-func (t Turn) prune(ctx context.Context, made schedule.Note) error {
-	store := backup.In(t.Config.Directory, t.Config.Cluster)
-	all, err := store.List()
+// prune removes what is beyond the number to keep, of this cluster's: by its CA set, so
+// that those of before a restore go in their time, too.
+func (t Turn) prune(ctx context.Context, made Backed) error {
+	return t.pruneStore(ctx, backup.In(t.Config.Directory, t.Config.Cluster), made.Path, func(m backup.Manifest) bool { return m.CASHA256 == made.Manifest.CASHA256 })
+}
+
+// pruneStore removes what is beyond the number to keep of those that are meant. The one
+// that was made just now is proved and stays; of older ones it is enough that they are
+// there as long as their manifests say, or each turn would read them all.
+func (t Turn) pruneStore(ctx context.Context, store backup.Store, made string, meant func(backup.Manifest) bool) error {
+	found, err := store.List()
 	if err != nil {
 		return err
+	}
+	var all []backup.Entry
+	for _, e := range found {
+		if meant(e.Manifest) {
+			all = append(all, e)
+		}
 	}
 	fates := backup.Decide(all, t.Config.Cluster, backup.Rule{Keep: t.Config.Keep}, t.Now(), func(e backup.Entry) bool {
 		info, err := os.Stat(filepath.Join(e.Path, backup.SnapshotFile))
 		return err == nil && info.Size() == e.Manifest.Snapshot.Bytes
 	})
 	for _, f := range fates {
-		if !f.Remove || f.Path == made.Path {
+		if !f.Remove || f.Path == made {
 			continue
 		}
 		if err := store.Remove(f.Entry); err != nil {

@@ -9,12 +9,17 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/ha-install/ha-install/provision/etcd"
 	"github.com/ha-install/ha-install/provision/units"
 	"github.com/ha-install/ha-install/templates"
 )
 
 // Note is what is kept on record of the newest scheduled backup.
 type Note struct {
+	// ClusterID is etcd's: a restored cluster has one of its own, beside the records
+	// of the one before.
+	ClusterID etcd.MemberID `json:"clusterID"`
+
 	Period   time.Time     `json:"period"` // when that began
 	Time     time.Time     `json:"time"`   // when the backup was begun
 	Took     units.Seconds `json:"tookSeconds"`
