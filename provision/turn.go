@@ -145,7 +145,7 @@ func (t Turn) take(ctx context.Context, run *phase.Runner, s *schedule.State) (s
 	if err != nil {
 		return "", err
 	}
-	d := schedule.Decide(schedule.Facts{Now: t.Now(), Every: t.Config.Every, Grace: t.Config.Grace(), Self: view.Self.Name, Masters: view.Names(), Last: view.Last, Own: times(own)})
+	d := schedule.Decide(schedule.Facts{Now: t.Now(), Every: t.Config.Every, Grace: t.Config.Grace(), Self: view.Self.Name, Masters: view.Names(), Last: view.Last, Own: times(own), Recorded: s.Recorded})
 	switch {
 	case d.Kind == schedule.Nothing, d.Kind == schedule.Wait:
 		return d.Why, nil
@@ -170,7 +170,7 @@ func (t Turn) take(ctx context.Context, run *phase.Runner, s *schedule.State) (s
 	if err != nil {
 		return "", err
 	}
-	s.Last = &note
+	s.Last, s.Recorded = &note, note.Time
 	if t.Copy != nil {
 		err = t.Copy(ctx, made)
 	}

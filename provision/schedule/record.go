@@ -41,6 +41,8 @@ type State struct {
 	Err     string    `json:"error,omitempty"` // why the look, or the backup, failed
 	// Last is the newest backup on record, as of the last look that could see it.
 	Last *Note `json:"last,omitempty"`
+	// Recorded is when the backup was begun that this master has put on record last.
+	Recorded time.Time `json:"recorded,omitzero"`
 }
 
 // ReadState reads the state of a master's last look; none is no error.

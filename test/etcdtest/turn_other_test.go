@@ -142,3 +142,33 @@ func TestABackupOfANamesakeIsLeftAlone(t *testing.T) {
 		t.Errorf("left: %q, want two of this cluster beside %q", got, others)
 	}
 }
+
+// TestClocksFarApart: each makes its own, once in a period, and puts it on record once.
+func TestClocksFarApart(t *testing.T) {
+	t.Parallel()
+	c := Start(t, 3)
+	c.Ready(c.Connect())
+	c.history(t, false)
+	s := scheduleOf(t, c)
+	s.now = time.Now().UTC().Truncate(s.every).Add(s.every - time.Minute)
+	for _, name := range []string{"cp-2", "cp-3"} {
+		turn := s.of[name]
+		turn.Now = func() time.Time { return s.now.Add(-3 * s.every) }
+		s.of[name] = turn
+	}
+	times := map[string]int{}
+	for range 4 {
+		for _, name := range []string{"cp-1", "cp-2", "cp-3"} {
+			outcome, err := s.take(name)
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			if strings.HasPrefix(outcome, "made ") {
+				times[name]++
+			}
+		}
+	}
+	if times["cp-1"] != 1 || times["cp-2"]+times["cp-3"] != 1 {
+		t.Errorf("so many made, or read through and put on record: %v", times)
+	}
+}
