@@ -24,6 +24,8 @@ type BackupOptions struct {
 	// Spare is what has to stay free there, in bytes, where others live on the
 	// same disk.
 	Spare int64
+	// Room is asked for that in place of the directory's file system; for tests.
+	Room func(needed int64) error
 	// Prefer is whose member is asked for the snapshot before others as good.
 	Prefer string
 	// Sure is asked before the backup appears under its name; nil: it may.
@@ -93,6 +95,9 @@ func (s *Site) newBacking(o BackupOptions) *backing {
 }
 
 func newBacking(of origin, members *etcd.Members, cluster, version string, o BackupOptions) *backing {
+	if o.Room == nil {
+		o.Room = backup.In(o.Directory, cluster).Room
+	}
 	return &backing{origin: of, members: members, options: o, store: backup.In(o.Directory, cluster), began: time.Now(), m: backup.Manifest{Cluster: cluster, Program: version}}
 }
 
@@ -146,7 +151,7 @@ func (b *backing) snapshot(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err = b.store.Room(roomFor(from.DBSize) + b.options.Spare); err == nil {
+		if err = b.options.Room(roomFor(from.DBSize) + b.options.Spare); err == nil {
 			err = b.takeFrom(ctx, v, from)
 		}
 		var local *backup.LocalError

@@ -31,6 +31,7 @@ type Turn struct {
 	Root     string // before the paths of the cluster's files
 	Endpoint string // of this master's etcd
 	Now      func() time.Time
+	Room     func(needed int64) error // for a backup
 }
 
 const (
@@ -160,7 +161,7 @@ func (t Turn) take(ctx context.Context, run *phase.Runner, s *schedule.State) (s
 		return "", err
 	}
 	defer turn.End(ctx)
-	note, made, err := t.work(working, run, d, view, turn, cfg, own)
+	note, made, freed, err := t.workInRoom(working, run, d, view, turn, cfg, own)
 	if lost := context.Cause(working); err != nil && errors.Is(lost, schedule.ErrLost) {
 		err = errors.Join(lost, err)
 	}
@@ -174,7 +175,7 @@ func (t Turn) take(ctx context.Context, run *phase.Runner, s *schedule.State) (s
 	if t.Copy != nil {
 		err = t.Copy(ctx, made)
 	}
-	return "made " + note.Path, errors.Join(err, t.prune(ctx, made))
+	return "made " + note.Path + freed, errors.Join(err, t.prune(ctx, made))
 }
 
 // own are the whole backups of this cluster that this master has, the newest first.
@@ -224,7 +225,7 @@ func (t Turn) work(ctx context.Context, run *phase.Runner, d schedule.Decision, 
 	members := etcd.NewMembers(t.targets(view, cfg), nil)
 	defer members.Close()
 	made, err := newBacking(t.master(), members, t.Config.Cluster, t.Version, BackupOptions{
-		Directory: t.Config.Directory, Seal: seal, Spare: backupSpare, Prefer: view.Self.Name, Sure: turn.Held,
+		Directory: t.Config.Directory, Seal: seal, Spare: backupSpare, Prefer: view.Self.Name, Sure: turn.Held, Room: t.Room,
 	}).run(ctx, run)
 	return noteOf(made, d, view), made, err
 }
