@@ -55,6 +55,7 @@ func TestAFullDiskMakesRoomForTheNext(t *testing.T) {
 		{"what is whole stays, not what is damaged", 2, 3, 1, disk{mute: true}, false, went + ": ", 2},
 		{"the last one never goes", 1, 1, 0, disk{holds: 1}, false, full, 1},
 		{"none goes that is to be kept", 3, 2, 0, disk{holds: 2}, false, full, 2},
+		{"nor of few", 3, 1, 0, disk{holds: 1}, false, full, 1},
 		{"none goes in vain", 3, 3, 0, disk{holds: 1}, false, full, 3},
 	} {
 		t.Run(row.name, func(t *testing.T) {
