@@ -34,8 +34,10 @@ whole. Without quorum none is made.
 The backup is made and proved as by "ha-install backup create", of the master's
 own member unless that leads, and lies on the master in
 /var/lib/ha-install/backups, for root alone. What is beyond the number to keep
-is removed, never the newest that is whole. Without recipients a backup has no
-keys; a passphrase is not possible, as it would lie on the masters.
+is removed, never the newest that is whole: before the next one is made where the
+disk has no room for it. Those of a cluster that had the name before stay. After
+a restore the next one is made soon. Without recipients a backup has no keys; a
+passphrase is not possible, as it would lie on the masters.
 
 "ha-install status" shows how old the newest one is and where it lies, and warns
 when it is older than twice the time between two, or when a timer is missing.
