@@ -18,25 +18,6 @@ const PassingLabel = "ha-install.io/passing"
 // leaveBudget is for the deletion to be accepted.
 const leaveBudget = 20 * time.Second
 
-// RemoveNamespace deletes a namespace with all that is in it, and waits until
-// it is gone. One that is not there is no error.
-func (c *Client) RemoveNamespace(ctx context.Context, name string) error {
-	err := c.CoreV1().Namespaces().Delete(ctx, name, metav1.DeleteOptions{})
-	if err != nil && !apierrors.IsNotFound(err) {
-		return err
-	}
-	return wait.PollUntilContextCancel(ctx, probePoll, true, func(ctx context.Context) (bool, error) {
-		_, err := c.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
-		return apierrors.IsNotFound(err), nil
-	})
-}
-
-// CreateNamespace makes an empty namespace.
-func (c *Client) CreateNamespace(ctx context.Context, name string) error {
-	_, err := c.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
-	return err
-}
-
 // PassingNamespace makes an empty namespace of a run's own, named after what it is for
 // and something that no other has: one that an earlier run has deleted may be there for
 // long. What runs left that were killed is deleted and not waited for. With an error
