@@ -95,9 +95,6 @@ func (s *Site) newBacking(o BackupOptions) *backing {
 }
 
 func newBacking(of origin, members *etcd.Members, cluster, version string, o BackupOptions) *backing {
-	if o.Room == nil {
-		o.Room = backup.In(o.Directory, cluster).Room
-	}
 	return &backing{origin: of, members: members, options: o, store: backup.In(o.Directory, cluster), began: time.Now(), m: backup.Manifest{Cluster: cluster, Program: version}}
 }
 
@@ -141,6 +138,10 @@ func (b *backing) begin(ctx context.Context) error {
 // the next one, chosen anew.
 func (b *backing) snapshot(ctx context.Context) error {
 	failed := map[string]error{}
+	room := b.options.Room
+	if room == nil {
+		room = b.store.Room
+	}
 	for {
 		v := b.members.Judge(ctx, etcd.Options{ReadOnly: true, Hash: true, Inputs: true})
 		if ctx.Err() != nil {
@@ -151,7 +152,7 @@ func (b *backing) snapshot(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err = b.options.Room(roomFor(from.DBSize) + b.options.Spare); err == nil {
+		if err = room(roomFor(from.DBSize) + b.options.Spare); err == nil {
 			err = b.takeFrom(ctx, v, from)
 		}
 		var local *backup.LocalError

@@ -30,8 +30,8 @@ type Turn struct {
 	// For tests; the zero values are a master's own.
 	Root     string // before the paths of the cluster's files
 	Endpoint string // of this master's etcd
+	Room     func(needed int64) error
 	Now      func() time.Time
-	Room     func(needed int64) error // for a backup
 }
 
 const (
@@ -171,7 +171,8 @@ func (t Turn) take(ctx context.Context, run *phase.Runner, s *schedule.State) (s
 	if err != nil {
 		return "", err
 	}
-	s.Last, s.Recorded = &note, note.Time
+	s.Recorded = note.Time
+	s.Last = &note
 	if t.Copy != nil {
 		err = t.Copy(ctx, made)
 	}

@@ -39,10 +39,10 @@ type State struct {
 	At      time.Time `json:"time"`
 	Outcome string    `json:"outcome"`         // a sentence
 	Err     string    `json:"error,omitempty"` // why the look, or the backup, failed
-	// Last is the newest backup on record, as of the last look that could see it.
-	Last *Note `json:"last,omitempty"`
 	// Recorded is when the backup was begun that this master has put on record last.
 	Recorded time.Time `json:"recorded,omitzero"`
+	// Last is the newest backup on record, as of the last look that could see it.
+	Last *Note `json:"last,omitempty"`
 }
 
 // ReadState reads the state of a master's last look; none is no error.
