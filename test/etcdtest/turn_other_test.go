@@ -150,10 +150,12 @@ func TestClocksFarApart(t *testing.T) {
 	c.Ready(c.Connect())
 	c.history(t, false)
 	s := scheduleOf(t, c)
+	s.every = 24 * time.Hour // backups are named after the real clock, which goes on
 	s.now = time.Now().UTC().Truncate(s.every).Add(s.every - time.Minute)
-	for _, name := range []string{"cp-2", "cp-3"} {
-		turn := s.of[name]
-		turn.Now = func() time.Time { return s.now.Add(-3 * s.every) }
+	for name, turn := range s.of {
+		if turn.Config.Every = s.every; name != "cp-1" {
+			turn.Now = func() time.Time { return s.now.Add(-3 * s.every) }
+		}
 		s.of[name] = turn
 	}
 	times := map[string]int{}
