@@ -36,8 +36,10 @@ whole. Without quorum none is made.
 The backup is made and proved as by "ha-install backup create", of the master's
 own member unless that leads, and lies on the master in
 /var/lib/ha-install/backups, for root alone. What is beyond the number to keep
-is removed, never the newest that is whole. Without recipients a backup has no
-keys; a passphrase is not possible, as it would lie on the masters.
+is removed, never the newest that is whole: before the next one is made where the
+disk has no room for it. Those of a cluster that had the name before stay. After
+a restore the next one is made soon. Without recipients a backup has no keys; a
+passphrase is not possible, as it would lie on the masters.
 
 Each backup is then sent to the places of spec.backup.copies, to all at once, and
 read back; there, too, so many are kept, of those that masters have made. Masters

@@ -24,6 +24,8 @@ type BackupOptions struct {
 	// Spare is what has to stay free there, in bytes, where others live on the
 	// same disk.
 	Spare int64
+	// Room is asked for that in place of the directory's file system; for tests.
+	Room func(needed int64) error
 	// Prefer is whose member is asked for the snapshot before others as good.
 	Prefer string
 	// Scheduled is what the manifest says of who made it.
@@ -138,6 +140,10 @@ func (b *backing) begin(ctx context.Context) error {
 // the next one, chosen anew.
 func (b *backing) snapshot(ctx context.Context) error {
 	failed := map[string]error{}
+	room := b.options.Room
+	if room == nil {
+		room = b.store.Room
+	}
 	for {
 		v := b.members.Judge(ctx, etcd.Options{ReadOnly: true, Hash: true, Inputs: true})
 		if ctx.Err() != nil {
@@ -148,7 +154,7 @@ func (b *backing) snapshot(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err = b.store.Room(roomFor(from.DBSize) + b.options.Spare); err == nil {
+		if err = room(roomFor(from.DBSize) + b.options.Spare); err == nil {
 			err = b.takeFrom(ctx, v, from)
 		}
 		var local *backup.LocalError

@@ -136,6 +136,10 @@ func sayIn(ctx context.Context) func(string) {
 	return func(line string) { phase.Say(ctx, line) }
 }
 
+func tellIn(ctx context.Context) func(string) {
+	return func(text string) { phase.Tell(ctx, text) }
+}
+
 // path resolves what the inventory names relative to itself.
 func (s *Site) path(name string) string {
 	if path.IsAbs(name) {

@@ -54,13 +54,15 @@ type drilling struct {
 	report  drill.Report
 	names   map[etcd.MemberID]string // hosts, by their members
 	image   string                   // what pods run that are watched; "" for none
+	// namespace holds all that the drill makes in the cluster; "" before it makes any.
+	namespace string
 }
 
 func (d *drilling) run(ctx context.Context, run *phase.Runner) (err error) {
 	if err := d.finishSteps(ctx, run); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, d.tidy(ctx)) }()
+	defer func() { err = errors.Join(err, d.tidy(ctx, run)) }()
 	return run.Run(ctx, []phase.Stage{
 		phase.One(d.ready()),
 		phase.One(d.ground()),

@@ -19,8 +19,11 @@ import (
 	"github.com/ha-install/ha-install/provision/units"
 )
 
-// drillNamespace holds all that a drill makes in the cluster.
+// drillNamespace is what a drill's namespace is for, and how its name begins.
 const drillNamespace = "ha-install-drill"
+
+// leftBehind is how long what a drill has made may take to go before that is told.
+const leftBehind = 30 * time.Second
 
 // namespaceBudget is for a namespace controller that has just got a new leader.
 const namespaceBudget = 2 * time.Minute
@@ -35,26 +38,27 @@ func (d *drilling) ground() phase.Phase {
 		if err != nil {
 			return err
 		}
-		if err := client.RemoveNamespace(ctx, drillNamespace); err != nil { // of a drill that was killed
-			return err
-		}
-		return client.CreateNamespace(ctx, drillNamespace)
+		d.namespace, err = client.PassingNamespace(ctx, drillNamespace)
+		return err
 	}}
 }
 
 // tidy takes away what a drill has made in the cluster, on a context that
 // outlives an interrupt.
-func (d *drilling) tidy(ctx context.Context) error {
+func (d *drilling) tidy(ctx context.Context, run *phase.Runner) error {
+	if d.namespace == "" {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), namespaceBudget)
 	defer cancel()
-	client, err := d.anyAPI(ctx)
-	if err == nil {
-		err = client.RemoveNamespace(ctx, drillNamespace)
-	}
-	if err != nil {
-		return fmt.Errorf("removing what the drill has made: %w\n  run: kubectl delete namespace %s", err, drillNamespace)
-	}
-	return nil
+	own := phase.Runner{Events: run.Events} // that nobody has told to stop
+	return own.Run(ctx, []phase.Stage{phase.One(phase.Phase{Name: "tidy", Do: func(ctx context.Context) error {
+		client, err := d.anyAPI(ctx)
+		if err != nil {
+			return fmt.Errorf("removing what the drill has made: %w\n  run: kubectl delete namespace %s", err, d.namespace)
+		}
+		return client.LeaveNamespace(ctx, d.namespace, leftBehind, tellIn(ctx))
+	}})})
 }
 
 // endpointConfig is the endpoint with the administrator's credentials, and the
@@ -117,7 +121,7 @@ type clients []*probe.Probe
 func (d *drilling) startClients(ctx context.Context, config *rest.Config) (clients, error) {
 	var all clients
 	for _, kind := range []probe.Kind{probe.NewConnection, probe.LongLived} {
-		p, err := probe.Start(ctx, probe.Config{REST: config, Kind: kind, Namespace: drillNamespace, Reads: true})
+		p, err := probe.Start(ctx, probe.Config{REST: config, Kind: kind, Namespace: d.namespace, Reads: true})
 		if err != nil {
 			all.abandon()
 			return nil, err

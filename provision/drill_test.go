@@ -11,6 +11,7 @@ import (
 	"github.com/ha-install/ha-install/inventory"
 	"github.com/ha-install/ha-install/provision/drill"
 	"github.com/ha-install/ha-install/provision/phase"
+	"github.com/ha-install/ha-install/test/kubeapi"
 	"github.com/ha-install/ha-install/test/sim"
 )
 
@@ -40,6 +41,40 @@ func marks(w *sim.World, c *inventory.Cluster) string {
 		}
 	}
 	return strings.Join(append(left, w.Broken()...), "; ")
+}
+
+// TestDrillEndsBeforeItsNamespace, which Kubernetes does not end as long as an aggregated
+// API service does not answer; the next drill has one of its own.
+func TestDrillEndsBeforeItsNamespace(t *testing.T) {
+	t.Parallel()
+	c, dirs := testCluster(t), baseDirs(t)
+	start := finished(t, c, c, dirs[0])
+	bubble(t, func(t *testing.T) {
+		w := start.World(t, c)
+		w.Slow = true
+		react := w.API.React
+		w.API.React = func(verb, resource, namespace, name string) {
+			react(verb, resource, namespace, name)
+			for _, name := range w.API.Names("namespaces") {
+				if verb != "POST" || resource != "namespaces" || !strings.Contains(name, drillNamespace) {
+					continue
+				}
+				name = strings.TrimPrefix(name, "/")
+				o := w.API.Get("namespaces", "", name)
+				o["metadata"].(kubeapi.Object)["finalizers"] = []string{"kubernetes"}
+				w.API.Set("namespaces", "", name, o)
+			}
+		}
+		for range 2 {
+			told := false
+			run := &phase.Runner{Events: func(e phase.Event) {
+				told = told || e.Kind == phase.Notice && strings.Contains(e.Message, drillNamespace) && strings.Contains(e.Message, "is going away")
+			}}
+			if r, err := drillAll(t.Context(), w, c, dirs[0], run, drill.Names()[0]); err != nil || r.Verdict != drill.Pass || !told {
+				t.Errorf("%v: %s, told %t", err, r.Verdict, told)
+			}
+		}
+	})
 }
 
 func TestDrillPlaysEveryScenario(t *testing.T) {

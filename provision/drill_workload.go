@@ -44,7 +44,7 @@ type workload struct {
 }
 
 func (w *workload) of(name string) kube.Workload {
-	return kube.Workload{Namespace: drillNamespace, Name: name, Image: w.image, Not: w.victim.Name}
+	return kube.Workload{Namespace: w.d.namespace, Name: name, Image: w.image, Not: w.victim.Name}
 }
 
 // startWorkload brings up what is watched, on other hosts than the victim, and
@@ -214,7 +214,7 @@ func (w *workload) end(ctx context.Context) (*drill.Workload, error) {
 	defer cancel()
 	client, err := w.d.anyAPI(ctx)
 	if err == nil {
-		err = client.Withdraw(ctx, drillNamespace, servesPod, replacedPod, newPod)
+		err = client.Withdraw(ctx, w.d.namespace, servesPod, replacedPod, newPod)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -85,7 +85,7 @@ func (r *restore) tryControllers() phase.Phase {
 			if image == "" {
 				phase.Tell(ctx, "the trial's pods were only scheduled and not started: there is no bundle here that has an image for it")
 			}
-			return client.TryControllers(ctx, image, namesOf(r.Cluster.Nodes()), sayIn(ctx))
+			return client.TryControllers(ctx, image, namesOf(r.Cluster.Nodes()), sayIn(ctx), tellIn(ctx))
 		},
 		Explain: func(context.Context) ([]phase.Change, error) {
 			return []phase.Change{{Kind: changeObject, Name: "a Deployment in a namespace of its own", Text: "made, scaled and deleted again"}}, nil

@@ -26,6 +26,7 @@ type Turn struct {
 	// For tests; the zero values are a master's own.
 	Root     string // before the paths of the cluster's files
 	Endpoint string // of this master's etcd
+	Room     func(needed int64) error
 	Now      func() time.Time
 	Receiver func(master string) string // where it takes copies
 }
@@ -140,11 +141,11 @@ func (t Turn) take(ctx context.Context, run *phase.Runner, s *schedule.State) (s
 	if view.Last != nil {
 		s.Last = view.Last
 	}
-	own, err := t.own()
+	own, err := t.own(ctx, view.Cluster)
 	if err != nil {
 		return "", err
 	}
-	d := schedule.Decide(schedule.Facts{Now: t.Now(), Every: t.Config.Every, Grace: t.Config.Grace(), Self: view.Self.Name, Masters: view.Names(), Last: view.Last, Own: times(own)})
+	d := schedule.Decide(schedule.Facts{Now: t.Now(), Every: t.Config.Every, Grace: t.Config.Grace(), Self: view.Self.Name, Masters: view.Names(), Last: view.Last, Own: times(own), Recorded: s.Recorded})
 	switch {
 	case d.Kind == schedule.Nothing, d.Kind == schedule.Wait:
 		return d.Why, t.copyMissing(ctx, view, cfg, records, s, own)
@@ -159,7 +160,7 @@ func (t Turn) take(ctx context.Context, run *phase.Runner, s *schedule.State) (s
 		return "", err
 	}
 	defer turn.End(ctx)
-	note, made, err := t.work(working, run, d, view, turn, cfg, own)
+	note, made, freed, err := t.workInRoom(working, run, d, view, turn, cfg, own)
 	if lost := context.Cause(working); err != nil && errors.Is(lost, schedule.ErrLost) {
 		err = errors.Join(lost, err)
 	}
@@ -169,20 +170,25 @@ func (t Turn) take(ctx context.Context, run *phase.Runner, s *schedule.State) (s
 	if err != nil {
 		return "", err
 	}
+	s.Recorded = note.Time
 	s.Last = &note
 	turn.End(ctx) // sending takes its time, and needs no turn
 	if len(t.Config.Copies) > 0 {
 		err = t.copy(ctx, view, cfg, records, s, made.Path)
 	}
-	return "made " + note.Path, errors.Join(err, t.prune(ctx, note))
+	return "made " + note.Path + freed, errors.Join(err, t.prune(ctx, made))
 }
 
-// own are the whole backups that this master has, the newest first.
-func (t Turn) own() ([]backup.Entry, error) {
+// own are the whole backups of this cluster that this master has, the newest first.
+// What it has of the time before a restore is of another cluster by its ID, and what it
+// has of one of the same name that was reset by its CA set: the ID comes of a master's
+// address, and may be the same.
+func (t Turn) own(ctx context.Context, cluster etcd.MemberID) ([]backup.Entry, error) {
 	all, err := backup.In(t.Config.Directory, t.Config.Cluster).List()
+	ca := t.master().caFingerprint(ctx)
 	var own []backup.Entry
 	for _, e := range all {
-		if e.Err == nil && e.Manifest.Cluster == t.Config.Cluster {
+		if m := e.Manifest; e.Err == nil && m.Cluster == t.Config.Cluster && m.ClusterID == cluster && m.CASHA256 == ca {
 			own = append(own, e)
 		}
 	}
@@ -204,7 +210,7 @@ func (t Turn) work(ctx context.Context, run *phase.Runner, d schedule.Decision, 
 		if d.Kind != schedule.Adopt || e.Manifest.Time.Before(d.Period) {
 			break
 		}
-		r, err := backup.Verify(ctx, e.Path, backup.Expected{Cluster: t.Config.Cluster})
+		r, err := backup.Verify(ctx, e.Path, backup.Expected{Cluster: t.Config.Cluster, CASHA256: t.master().caFingerprint(ctx)})
 		if err != nil {
 			return schedule.Note{}, Backed{}, err
 		}
@@ -220,7 +226,7 @@ func (t Turn) work(ctx context.Context, run *phase.Runner, d schedule.Decision, 
 	members := etcd.NewMembers(t.targets(view, cfg), nil)
 	defer members.Close()
 	made, err := newBacking(t.master(), members, t.Config.Cluster, t.Version, BackupOptions{
-		Directory: t.Config.Directory, Seal: seal, Spare: backupSpare, Prefer: view.Self.Name, Sure: turn.Held, Scheduled: true,
+		Directory: t.Config.Directory, Seal: seal, Spare: backupSpare, Prefer: view.Self.Name, Sure: turn.Held, Room: t.Room, Scheduled: true,
 	}).run(ctx, run)
 	return noteOf(made, d, view), made, err
 }
@@ -244,13 +250,14 @@ func (t Turn) targets(view schedule.View, cfg *tls.Config) []etcd.Target {
 
 func noteOf(b Backed, d schedule.Decision, view schedule.View) schedule.Note {
 	m := b.Manifest
-	return schedule.Note{Period: d.Period, Time: m.Time, Took: m.Took, Host: view.Self.Name, Path: b.Path, From: m.From,
+	return schedule.Note{ClusterID: view.Cluster, Period: d.Period, Time: m.Time, Took: m.Took, Host: view.Self.Name, Path: b.Path, From: m.From,
 		Revision: m.Snapshot.Revision, Bytes: m.Snapshot.Bytes, SHA256: m.Snapshot.SHA256, Keys: m.Keys != nil}
 }
 
-// prune removes what is beyond the number to keep.
-func (t Turn) prune(ctx context.Context, made schedule.Note) error {
-	return t.pruneStore(ctx, backup.In(t.Config.Directory, t.Config.Cluster), made.Path, func(backup.Manifest) bool { return true })
+// prune removes what is beyond the number to keep, of this cluster's: by its CA set, so
+// that those of before a restore go in their time, too.
+func (t Turn) prune(ctx context.Context, made Backed) error {
+	return t.pruneStore(ctx, backup.In(t.Config.Directory, t.Config.Cluster), made.Path, func(m backup.Manifest) bool { return m.CASHA256 == made.Manifest.CASHA256 })
 }
 
 // pruneStore removes what is beyond the number to keep of those that are meant. The one

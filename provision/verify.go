@@ -114,7 +114,7 @@ func (a *apply) dataPath() phase.Phase {
 			if err != nil {
 				return err
 			}
-			if err := client.ProbeDataPath(ctx, a.probeImage(), a.Cluster.Spec.Network.DNSDomain, sayIn(ctx)); err != nil {
+			if err := client.ProbeDataPath(ctx, a.probeImage(), a.Cluster.Spec.Network.DNSDomain, sayIn(ctx), tellIn(ctx)); err != nil {
 				return err
 			}
 			return client.Note(ctx, kube.NoteDataPath, key)

@@ -25,49 +25,45 @@ const (
 
 // ProbeDataPath starts a pod on every node and, from each, asks every other by
 // pod IP, the Service by its cluster IP and by its DNS name. The image serves
-// on port 8080 and understands "get URL". Everything is removed afterwards.
-func (c *Client) ProbeDataPath(ctx context.Context, image, domain string, say func(string)) (err error) {
+// on port 8080 and understands "get URL". Everything is deleted afterwards, and what is
+// not gone at once is told.
+func (c *Client) ProbeDataPath(ctx context.Context, image, domain string, say, tell func(string)) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, probeBudget)
 	defer cancel()
-	if err := c.RemoveNamespace(ctx, probeNamespace); err != nil { // of a run that was killed
-		return err
-	}
+	namespace, err := c.PassingNamespace(ctx, probeNamespace)
 	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
-		defer cancel()
-		if removal := c.CoreV1().Namespaces().Delete(ctx, probeNamespace, metav1.DeleteOptions{}); removal != nil && err == nil {
-			err = fmt.Errorf("removing namespace %s: %w", probeNamespace, removal)
+		if left := c.LeaveNamespace(ctx, namespace, 0, tell); err == nil {
+			err = left
 		}
 	}()
-	service, err := c.startProbe(ctx, image)
+	if err != nil {
+		return err
+	}
+	service, err := c.startProbe(ctx, namespace, image)
 	if err != nil {
 		return err
 	}
 	say("waiting for a pod on every node")
-	pods, err := c.probePods(ctx)
+	pods, err := c.probePods(ctx, namespace)
 	if err != nil {
 		return err
 	}
-	name := fmt.Sprintf("%s.%s.svc.%s", probeName, probeNamespace, domain)
+	name := fmt.Sprintf("%s.%s.svc.%s", probeName, namespace, domain)
 	common := []string{"http://" + service, "http://" + name}
 	say(fmt.Sprintf("asking from %d pods: pod IPs, Service %s, %s", len(pods), service, name))
 	for _, p := range pods {
-		if err := c.startAsker(ctx, image, p, pods, common); err != nil {
+		if err := c.startAsker(ctx, namespace, image, p, pods, common); err != nil {
 			return err
 		}
 	}
-	return c.awaitAskers(ctx, len(pods))
+	return c.awaitAskers(ctx, namespace, len(pods))
 }
 
-// startProbe makes the namespace, the Service and the serving DaemonSet, and
-// returns the Service's cluster IP.
-func (c *Client) startProbe(ctx context.Context, image string) (string, error) {
-	meta := metav1.ObjectMeta{Name: probeName, Namespace: probeNamespace, Labels: map[string]string{"app": probeName}}
-	_, err := c.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: probeNamespace}}, metav1.CreateOptions{})
-	if err != nil {
-		return "", err
-	}
-	service, err := c.CoreV1().Services(probeNamespace).Create(ctx, &corev1.Service{
+// startProbe makes the Service and the serving DaemonSet, and returns the Service's
+// cluster IP.
+func (c *Client) startProbe(ctx context.Context, namespace, image string) (string, error) {
+	meta := metav1.ObjectMeta{Name: probeName, Namespace: namespace, Labels: map[string]string{"app": probeName}}
+	service, err := c.CoreV1().Services(namespace).Create(ctx, &corev1.Service{
 		ObjectMeta: meta,
 		Spec: corev1.ServiceSpec{
 			Selector: meta.Labels,
@@ -77,7 +73,7 @@ func (c *Client) startProbe(ctx context.Context, image string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	_, err = c.AppsV1().DaemonSets(probeNamespace).Create(ctx, &appsv1.DaemonSet{
+	_, err = c.AppsV1().DaemonSets(namespace).Create(ctx, &appsv1.DaemonSet{
 		ObjectMeta: meta,
 		Spec: appsv1.DaemonSetSpec{
 			Selector: &metav1.LabelSelector{MatchLabels: meta.Labels},
@@ -126,7 +122,7 @@ func probePodSpec(image string, urls []string) corev1.PodSpec {
 }
 
 // probePods waits until the DaemonSet is ready on every node.
-func (c *Client) probePods(ctx context.Context) ([]corev1.Pod, error) {
+func (c *Client) probePods(ctx context.Context, namespace string) ([]corev1.Pod, error) {
 	last := "no pod yet"
 	var pods []corev1.Pod
 	err := wait.PollUntilContextCancel(ctx, probePoll, true, func(ctx context.Context) (bool, error) {
@@ -135,7 +131,7 @@ func (c *Client) probePods(ctx context.Context) ([]corev1.Pod, error) {
 			last = err.Error()
 			return false, nil
 		}
-		list, err := c.CoreV1().Pods(probeNamespace).List(ctx, metav1.ListOptions{LabelSelector: "app=" + probeName})
+		list, err := c.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: "app=" + probeName})
 		if err != nil {
 			last = err.Error()
 			return false, nil
@@ -156,7 +152,7 @@ func (c *Client) probePods(ctx context.Context) ([]corev1.Pod, error) {
 	return pods, nil
 }
 
-func (c *Client) startAsker(ctx context.Context, image string, from corev1.Pod, all []corev1.Pod, common []string) error {
+func (c *Client) startAsker(ctx context.Context, namespace, image string, from corev1.Pod, all []corev1.Pod, common []string) error {
 	urls := append([]string{}, common...)
 	for _, p := range all {
 		if p.Name != from.Name {
@@ -165,8 +161,8 @@ func (c *Client) startAsker(ctx context.Context, image string, from corev1.Pod, 
 	}
 	spec := probePodSpec(image, urls)
 	spec.NodeName = from.Spec.NodeName
-	_, err := c.CoreV1().Pods(probeNamespace).Create(ctx, &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Name: "ask-" + from.Spec.NodeName, Namespace: probeNamespace, Labels: map[string]string{"app": "ask"}},
+	_, err := c.CoreV1().Pods(namespace).Create(ctx, &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: "ask-" + from.Spec.NodeName, Namespace: namespace, Labels: map[string]string{"app": "ask"}},
 		Spec:       spec,
 	}, metav1.CreateOptions{})
 	return err
@@ -174,10 +170,10 @@ func (c *Client) startAsker(ctx context.Context, image string, from corev1.Pod, 
 
 // awaitAskers waits until every asking pod has succeeded; the error names each
 // container that has not, with the URL that it asks.
-func (c *Client) awaitAskers(ctx context.Context, want int) error {
+func (c *Client) awaitAskers(ctx context.Context, namespace string, want int) error {
 	var bad []string
 	err := wait.PollUntilContextCancel(ctx, probePoll, true, func(ctx context.Context) (bool, error) {
-		list, err := c.CoreV1().Pods(probeNamespace).List(ctx, metav1.ListOptions{LabelSelector: "app=ask"})
+		list, err := c.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: "app=ask"})
 		if err != nil {
 			return false, nil
 		}

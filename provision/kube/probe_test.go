@@ -3,6 +3,7 @@ package kube
 import (
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -69,7 +70,7 @@ func TestProbeAsksEveryWayAndCleansUp(t *testing.T) {
 	api.React = func(verb, resource, namespace, name string) {
 		react(verb, resource, namespace, name)
 		for _, pod := range nodes {
-			if o := api.Get("pods", probeNamespace, "ask-"+pod); o != nil {
+			if o := api.Get("pods", namespace, "ask-"+pod); o != nil {
 				data, _ := json.Marshal(o["spec"])
 				asked[pod] = string(data)
 			}
@@ -77,7 +78,7 @@ func TestProbeAsksEveryWayAndCleansUp(t *testing.T) {
 	}
 	api.Set("namespaces", "", probeNamespace, kubeapi.Object{}) // of a run that was killed
 	var said []string
-	if err := client.ProbeDataPath(within(t, 20*time.Second), "example.org/probe:1", "cluster.local", func(s string) { said = append(said, s) }); err != nil {
+	if err := client.ProbeDataPath(within(t, 20*time.Second), "example.org/probe:1", "cluster.local", func(s string) { said = append(said, s) }, toldNothing(t)); err != nil {
 		t.Fatal(err)
 	}
 	for i, node := range nodes {
@@ -87,7 +88,7 @@ func TestProbeAsksEveryWayAndCleansUp(t *testing.T) {
 				t.Errorf("%s asks %s: %t", node, url, got)
 			}
 		}
-		if !strings.Contains(asked[node], "http://probe.ha-install-verify.svc.cluster.local") {
+		if !regexp.MustCompile(`"http://probe\.ha-install-verify-[a-z0-9]{5}\.svc\.cluster\.local"`).MatchString(asked[node]) {
 			t.Errorf("%s asks no DNS name: %s", node, asked[node])
 		}
 	}
@@ -105,7 +106,7 @@ func TestProbeNamesTheWayThatIsCut(t *testing.T) {
 		setNode(api, n, "", nil)
 	}
 	controllers(api, []string{"cp-1", "w-1"}, "10.244.1.2")
-	err := client.ProbeDataPath(within(t, 2*time.Second), "example.org/probe:1", "cluster.local", func(string) {})
+	err := client.ProbeDataPath(within(t, 2*time.Second), "example.org/probe:1", "cluster.local", func(string) {}, toldNothing(t))
 	wantError(t, err, "cp-1: get http://10.244.1.2:8080: i/o timeout")
 	if strings.Contains(fmt.Sprint(err), "w-1: get") {
 		t.Errorf("it blames w-1 too: %v", err)
@@ -121,7 +122,7 @@ func TestProbeSaysWhichNodeHasNoPod(t *testing.T) {
 		setNode(api, n, "", nil)
 	}
 	controllers(api, []string{"cp-1"}, "")
-	err := client.ProbeDataPath(within(t, 2*time.Second), "example.org/probe:1", "cluster.local", func(string) {})
+	err := client.ProbeDataPath(within(t, 2*time.Second), "example.org/probe:1", "cluster.local", func(string) {}, toldNothing(t))
 	wantError(t, err, "1 pods on 2 nodes")
 }
 

@@ -17,20 +17,24 @@ const (
 )
 
 // TryControllers proves that what acts on the API does: a Deployment of one pod
-// is made, scaled to two and deleted, in a namespace of its own that is removed
-// again. Its pods run on the named nodes: others may be known to the API that are
+// is made, scaled to two and deleted, in a namespace of its own that is deleted
+// after. Its pods run on the named nodes: others may be known to the API that are
 // no more, and tolerated. Without an image the pods only have to be given a node; with one, which
-// has to serve HTTP on port 8080, they have to get ready.
-func (c *Client) TryControllers(ctx context.Context, image string, nodes []string, say func(string)) (err error) {
+// has to serve HTTP on port 8080, they have to get ready. What is left when all is
+// proved is told, and no error.
+func (c *Client) TryControllers(ctx context.Context, image string, nodes []string, say, tell func(string)) error {
 	ctx, cancel := context.WithTimeout(ctx, trialBudget)
 	defer cancel()
-	if err := c.RemoveNamespace(ctx, trialNamespace); err != nil { // of a run that was killed
+	namespace, err := c.PassingNamespace(ctx, trialNamespace)
+	defer func() {
+		if left := c.LeaveNamespace(ctx, namespace, 0, tell); left != nil {
+			tell(left.Error())
+		}
+	}()
+	if err != nil {
 		return err
 	}
-	if err := c.CreateNamespace(ctx, trialNamespace); err != nil {
-		return err
-	}
-	w := Workload{Namespace: trialNamespace, Name: trialName, Image: image, On: nodes}
+	w := Workload{Namespace: namespace, Name: trialName, Image: image, On: nodes}
 	ready := image != ""
 	if !ready {
 		w.Image = "registry.k8s.io/pause:3.10"
@@ -49,10 +53,7 @@ func (c *Client) TryControllers(ctx context.Context, image string, nodes []strin
 			return err
 		}
 	}
-	if err := c.Withdraw(ctx, trialNamespace, trialName); err != nil {
-		return err
-	}
-	return c.RemoveNamespace(ctx, trialNamespace)
+	return c.Withdraw(ctx, namespace, trialName)
 }
 
 func (c *Client) scale(ctx context.Context, w Workload, replicas int32) error {

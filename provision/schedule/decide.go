@@ -19,6 +19,9 @@ type Facts struct {
 	Masters []string
 	Last    *Note       // what etcd has on record; nil for nothing yet
 	Own     []time.Time // when this master's own backups were begun, the newest first
+	// Recorded is when that one of them was begun that this master has put on record
+	// last; zero for none.
+	Recorded time.Time
 }
 
 // Kind is what is to be done.
@@ -55,10 +58,17 @@ func Decide(f Facts) Decision {
 		return d
 	}
 	for _, t := range f.Own {
-		if !t.Before(period) && t.Before(period.Add(f.Every)) {
-			d.Kind, d.Why = Adopt, "it was made at "+stamp(t)+" and is not on record"
-			return d
+		if t.Before(period) || !t.Before(period.Add(f.Every)) {
+			continue
 		}
+		// Where the record gave way to one of a clock that is far off, each look would put
+		// it back, and read all of the backup before.
+		if l := f.Last; t.Equal(f.Recorded) || l != nil && l.Host == f.Self && l.Time.Equal(t) {
+			d.Kind, d.Why = Nothing, "it was made at "+stamp(t)+" and put on record"
+		} else {
+			d.Kind, d.Why = Adopt, "it was made at "+stamp(t)+" and is not on record"
+		}
+		return d
 	}
 	masters := slices.Sorted(slices.Values(f.Masters))
 	self := slices.Index(masters, f.Self)

@@ -10,12 +10,17 @@ import (
 	"slices"
 	"time"
 
+	"github.com/ha-install/ha-install/provision/etcd"
 	"github.com/ha-install/ha-install/provision/units"
 	"github.com/ha-install/ha-install/templates"
 )
 
 // Note is what is kept on record of the newest scheduled backup.
 type Note struct {
+	// ClusterID is etcd's: a restored cluster has one of its own, beside the records
+	// of the one before.
+	ClusterID etcd.MemberID `json:"clusterID"`
+
 	Period   time.Time     `json:"period"` // when that began
 	Time     time.Time     `json:"time"`   // when the backup was begun
 	Took     units.Seconds `json:"tookSeconds"`
@@ -56,6 +61,8 @@ type State struct {
 	At      time.Time `json:"time"`
 	Outcome string    `json:"outcome"`         // a sentence
 	Err     string    `json:"error,omitempty"` // why the look, or the backup, failed
+	// Recorded is when the backup was begun that this master has put on record last.
+	Recorded time.Time `json:"recorded,omitzero"`
 	// Last is the newest backup on record, as of the last look that could see it.
 	Last *Note `json:"last,omitempty"`
 	// Sent is of this master's own newest backup; nil for none that was sent.

@@ -17,7 +17,7 @@ func TestStateIsKept(t *testing.T) {
 	}
 	at := time.Date(2026, 11, 23, 6, 0, 0, 0, time.UTC)
 	for _, s := range []State{
-		{Since: at, At: at, Outcome: "made one", Last: &Note{Period: at, Host: "cp-1"}},
+		{Since: at, At: at, Outcome: "made one", Last: &Note{Period: at, Host: "cp-1"}, Recorded: at},
 		{Since: at, At: at.Add(time.Hour), Err: "two\nlines"},
 	} {
 		if err := s.Write(file); err != nil {

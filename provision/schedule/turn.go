@@ -70,8 +70,10 @@ type Voter struct {
 type View struct {
 	Self   Voter // the member that was asked
 	Voters []Voter
-	Last   *Note
-	Holder string // who has the turn now; "" for nobody
+	// Cluster is the ID of the cluster, which a restore changes.
+	Cluster etcd.MemberID
+	Last    *Note  // of this cluster; nil for none
+	Holder  string // who has the turn now; "" for nobody
 	// rev is when Last was written; a turn is taken on that.
 	rev int64
 }
@@ -94,6 +96,7 @@ func (r *Records) Look(ctx context.Context) (View, error) {
 	if err != nil {
 		return v, fmt.Errorf("etcd: member list: %w", err)
 	}
+	v.Cluster = etcd.MemberID(list.Header.ClusterId)
 	for _, m := range list.Members {
 		if m.IsLearner || m.Name == "" || len(m.ClientURLs) == 0 || len(m.PeerURLs) == 0 {
 			continue
@@ -112,7 +115,9 @@ func (r *Records) Look(ctx context.Context) (View, error) {
 	for _, kv := range got.Responses[0].GetResponseRange().Kvs {
 		v.rev = kv.ModRevision
 		var n Note
-		if json.Unmarshal(kv.Value, &n) == nil { // what cannot be read is written anew
+		// What cannot be read is written anew, and what a restore has brought back: the
+		// backup that it names may lie on a host that is lost.
+		if json.Unmarshal(kv.Value, &n) == nil && n.ClusterID == v.Cluster {
 			v.Last = &n
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ha-install/ha-install/provision/kube"
 	"github.com/ha-install/ha-install/test/lab"
 )
 
@@ -50,7 +51,7 @@ func awaitProbePodsGone(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	err := lab.Await(ctx, "the pods of the data path's proof to end", 2*time.Minute, func(context.Context) error {
-		if left := kubectl(t, "get", "namespace", "ha-install-verify", "--ignore-not-found", "-o", "name"); left != "" {
+		if left := kubectl(t, "get", "namespaces", "--selector", kube.PassingLabel, "-o", "name"); left != "" {
 			return fmt.Errorf("%s is there", left)
 		}
 		return nil

@@ -52,6 +52,12 @@ func (c *Cluster) history(t *testing.T, compact bool) int64 {
 // take makes a backup of the cluster from a follower, as far as etcd goes.
 func take(t *testing.T, c *Cluster, m *etcd.Members, dir string) (string, backup.Manifest) {
 	t.Helper()
+	return takeAs(t, c, m, dir, time.Now(), func(*backup.Manifest) {})
+}
+
+// takeAs is take at another time, with another manifest.
+func takeAs(t *testing.T, c *Cluster, m *etcd.Members, dir string, at time.Time, edit func(*backup.Manifest)) (string, backup.Manifest) {
+	t.Helper()
 	v := m.Look(bg, etcd.Options{Hash: true, Inputs: true, ReadOnly: true})
 	sources, err := etcd.SnapshotSources(v)
 	if err != nil {
@@ -62,7 +68,7 @@ func take(t *testing.T, c *Cluster, m *etcd.Members, dir string) (string, backup
 		t.Fatal(err)
 	}
 	defer stream.Close()
-	draft, err := backup.In(dir, "prod").Begin(time.Now())
+	draft, err := backup.In(dir, "prod").Begin(at)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +77,9 @@ func take(t *testing.T, c *Cluster, m *etcd.Members, dir string) (string, backup
 	if err != nil {
 		t.Fatal(err)
 	}
-	path, err := draft.Commit(backup.Manifest{Cluster: "prod", ClusterID: stream.Cluster, Snapshot: s, Quorum: true})
+	of := backup.Manifest{Cluster: "prod", ClusterID: stream.Cluster, Snapshot: s, Quorum: true}
+	edit(&of)
+	path, err := draft.Commit(of)
 	if err != nil {
 		t.Fatal(err)
 	}

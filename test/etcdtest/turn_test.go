@@ -267,7 +267,7 @@ func TestAFrozenMasterLosesItsTurn(t *testing.T) {
 	if err := first.Record(bg, schedule.Note{Host: "cp-1"}); !errors.Is(err, schedule.ErrLost) {
 		t.Errorf("the first one's record: %v", err)
 	}
-	if err := second.Record(working, schedule.Note{Host: "cp-2"}); err != nil {
+	if err := second.Record(working, schedule.Note{ClusterID: before.Cluster, Host: "cp-2"}); err != nil {
 		t.Error(err)
 	}
 	if v := look(); v.Last == nil || v.Last.Host != "cp-2" || v.Holder != "" {

@@ -77,21 +77,26 @@ func moving() []Claim {
 // evictions asks for the eviction of a pod that a budget guards, of a namesake,
 // and of the pod when there is no budget any more.
 func evictions(ctx context.Context, s *Scene) string {
-	c, w := s.api(ctx), kube.Workload{Namespace: "ha-install-fidelity-moving", Name: "guarded"}
+	c, w := s.api(ctx), kube.Workload{Name: "guarded"}
 	images, _ := s.query(ctx, "ctr", "-n", "k8s.io", "images", "ls")
 	for ref := range strings.FieldsSeq(images) {
 		if strings.Contains(ref, "/echo:") {
 			w.Image = ref
 		}
 	}
-	if err := errors.Join(c.CreateNamespace(ctx, w.Namespace), c.Deploy(ctx, w)); err != nil {
-		return seen(err)
-	}
+	var err error
+	w.Namespace, err = c.PassingNamespace(ctx, "ha-install-fidelity-moving")
 	defer func() {
-		if err := c.RemoveNamespace(ctx, w.Namespace); err != nil {
+		if err := c.LeaveNamespace(ctx, w.Namespace, 2*time.Minute, func(text string) { s.T.Error(text) }); err != nil {
 			s.T.Error(err)
 		}
 	}()
+	if err == nil {
+		err = c.Deploy(ctx, w)
+	}
+	if err != nil {
+		return seen(err)
+	}
 	pod, err := c.AwaitPod(ctx, w)
 	if err != nil {
 		return seen(err)
