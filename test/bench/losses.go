@@ -11,8 +11,10 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/util/retry"
 
 	"github.com/ha-install/ha-install/provision/backup"
 )
@@ -145,6 +147,7 @@ func (b *bench) enlarge(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	again := func(error) bool { return ctx.Err() == nil }
 	began := time.Now()
 	all, ctx := errgroup.WithContext(ctx)
 	all.SetLimit(writersAtOnce)
@@ -153,8 +156,13 @@ func (b *bench) enlarge(ctx context.Context) error {
 			noise := make([]byte, largeObject)
 			_, _ = rand.Read(noise) // never fails
 			object := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("large-%d", i)}, BinaryData: map[string][]byte{"noise": noise}}
-			_, err := client.CoreV1().ConfigMaps(metav1.NamespaceDefault).Create(ctx, object, metav1.CreateOptions{})
-			return err
+			return retry.OnError(retry.DefaultBackoff, again, func() error { // a request may time out under so many
+				_, err := client.CoreV1().ConfigMaps(metav1.NamespaceDefault).Create(ctx, object, metav1.CreateOptions{})
+				if apierrors.IsAlreadyExists(err) {
+					return nil
+				}
+				return err
+			})
 		})
 	}
 	err = all.Wait()

@@ -9,6 +9,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -87,13 +88,12 @@ func measure(ctx context.Context, rounds, rides int, lose bool) error {
 	if err := b.upgrades(ctx, rides); err != nil {
 		return err
 	}
+	var failed error
 	if lose {
-		if err := b.lose(ctx); err != nil {
-			return err
-		}
+		failed = b.lose(ctx) // what was measured before is shown all the same
 	}
 	b.result.markdown(os.Stdout)
-	return b.result.lost()
+	return errors.Join(failed, b.result.lost())
 }
 
 // clusters compares the ways to make one.
