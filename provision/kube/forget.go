@@ -17,7 +17,9 @@ const NodeLeases = "kube-node-lease"
 // them goes elsewhere at once, and nothing of them meets a new host that comes under
 // an old name. All are cordoned before the first goes: lost ones look ready for as
 // long as nobody has missed their kubelets, and what is made anew would be bound to
-// the next of them. told is given each that is out.
+// the next of them; but DaemonSets, which no cordon holds, make pods for a Node until
+// it is gone, and so what is bound is looked for once more then. told is given each
+// that is out.
 func (c *Client) ForgetNodes(ctx context.Context, names []string, by string, told func(name string)) error {
 	for _, name := range names {
 		if err := c.Cordon(ctx, name, by); err != nil && !apierrors.IsNotFound(err) {
@@ -30,12 +32,17 @@ func (c *Client) ForgetNodes(ctx context.Context, names []string, by string, tol
 		}
 		told(name)
 	}
+	for _, name := range names {
+		if err := c.forgetPods(ctx, name); err != nil {
+			return fmt.Errorf("pods of node %s: %w", name, err)
+		}
+	}
 	return nil
 }
 
-// forgetNode takes the Node itself last, so that what was broken off is seen by it.
-func (c *Client) forgetNode(ctx context.Context, name string) error {
-	bound, err := c.CoreV1().Pods(metav1.NamespaceAll).List(ctx, metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("spec.nodeName", name).String()})
+// forgetPods deletes what is bound to a Node, of whose kubelet nobody waits for an end.
+func (c *Client) forgetPods(ctx context.Context, node string) error {
+	bound, err := c.CoreV1().Pods(metav1.NamespaceAll).List(ctx, metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("spec.nodeName", node).String()})
 	if err != nil {
 		return err
 	}
@@ -45,6 +52,14 @@ func (c *Client) forgetNode(ctx context.Context, name string) error {
 		if err != nil && !apierrors.IsNotFound(err) {
 			return err
 		}
+	}
+	return nil
+}
+
+// forgetNode takes the Node itself last, so that what was broken off is seen by it.
+func (c *Client) forgetNode(ctx context.Context, name string) error {
+	if err := c.forgetPods(ctx, name); err != nil {
+		return err
 	}
 	if err := c.CoordinationV1().Leases(NodeLeases).Delete(ctx, name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
 		return err

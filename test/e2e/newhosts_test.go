@@ -137,9 +137,9 @@ func wantElsewhere(t *testing.T, path, old, ca string) {
 	}
 	kube("rollout", "status", "deployment/kept", "--timeout=120s")
 	wantOwnNetworks(t, kube)
-	for _, on := range strings.Fields(kube("get", "pods", "-A", "-o", "jsonpath={.items[*].spec.nodeName}")) {
-		if !slices.Contains([]string{"cp-1", "cp-5", "cp-9", "w-2"}, on) {
-			t.Errorf("a pod is bound to %s", on)
+	for _, pod := range strings.Fields(kube("get", "pods", "-A", "-o", "jsonpath={range .items[*]}{.metadata.namespace}/{.metadata.name}={.spec.nodeName}={.metadata.creationTimestamp}={.metadata.deletionTimestamp} {end}")) {
+		if on := strings.Split(pod, "=")[1]; !slices.Contains([]string{"cp-1", "cp-5", "cp-9", "w-2"}, on) {
+			t.Errorf("a pod is bound to a Node of before: %s", pod)
 		}
 	}
 	for _, of := range []string{"-n kube-system get configmap kubeadm-config", "-n kube-system get configmap kube-proxy", "-n kube-public get configmap cluster-info"} {
