@@ -137,3 +137,38 @@ func seeded(t *testing.T) *rand.Rand {
 	t.Logf("HA_INSTALL_E2E_SEED=%d", seed)
 	return rand.New(rand.NewPCG(seed, 0))
 }
+
+// mostKills bounds a chain of kills that gets nowhere.
+const mostKills = 80
+
+// killedAtEveryEnd runs the program again and again, and kills each run at the end
+// of a phase, on a host, at which none was killed before: every run gets one step
+// further than the one before, until one comes through, which is returned. Fewer
+// kills than least fail the test.
+func killedAtEveryEnd(t *testing.T, least int, args ...string) (last result) {
+	t.Helper()
+	seen, began := map[[2]string]bool{}, time.Now()
+	for killed := 0; ; killed++ {
+		var at event
+		last = haWatched(t, func(line string) bool {
+			var e event
+			if json.Unmarshal([]byte(line), &e) != nil || e.Kind != "finished" || e.Phase == "" || seen[[2]string{e.Phase, e.Host}] {
+				return false
+			}
+			at = e
+			return true
+		}, args...)
+		if last.code == 0 {
+			t.Logf("%s came through in %s after %d kills, all in %s", args[0], last.took.Round(100*time.Millisecond), killed, time.Since(began).Round(time.Second))
+			if killed < least {
+				t.Errorf("only %d runs were killed, want %d or more", killed, least)
+			}
+			return last
+		}
+		if last.code != -1 || killed == mostKills {
+			t.Fatalf("after %d kills: the run was not killed, it ended with exit %d\n%s", killed, last.code, last.tail())
+		}
+		seen[[2]string{at.Phase, at.Host}] = true
+		t.Logf("kill %2d at the end of %s %s, after %s", killed+1, at.Host, at.Phase, last.took.Round(100*time.Millisecond))
+	}
+}

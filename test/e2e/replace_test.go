@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -24,9 +25,10 @@ func replaced(t *testing.T) {
 	}{
 		{"a master that hangs is not dead", hungIsNotReplaced},
 		{"a master that has lost its data", replacedWithoutData},
+		{"fault 12: a master whose etcd is of before a restore", replacedOfBefore},
 		{"a live master leaves and joins again", removedAndJoined},
 		{"a master that was installed anew", replacedAnew},
-		{"the first master, dead, by another host", replacedByAnother},
+		{"the first master, dead, by another host, killed everywhere", replacedByAnother},
 	}
 	for _, row := range rows {
 		if !t.Run(row.name, row.run) {
@@ -71,6 +73,12 @@ func bareAgain(t *testing.T, host string) {
 // each of its longer steps took.
 func through(t *testing.T, path, what string, lose func(), args ...string) result {
 	t.Helper()
+	return throughBy(t, path, what, lose, func(args ...string) result { return ha(t, args...) }, args...)
+}
+
+// throughBy leaves it to the caller how the program runs, once or more often.
+func throughBy(t *testing.T, path, what string, lose func(), run func(args ...string) result, args ...string) result {
+	t.Helper()
 	ps := startProbes(t, kubeconfigOf(t, path), asTheyAre)
 	if lose != nil {
 		lose()
@@ -79,7 +87,7 @@ func through(t *testing.T, path, what string, lose func(), args ...string) resul
 	if args[0] != "apply" { // which takes none
 		args = append(args, "--backup-directory", t.TempDir())
 	}
-	r := ha(t, args...)
+	r := run(args...)
 	ps.await(t, 40, time.Minute)
 	ps.stop(t, what)
 	r.want(t, 0)
@@ -118,10 +126,13 @@ func replacedByAnother(t *testing.T) {
 	bareSpare(t)
 	whole, after := writeInventory(t, nil, nil), place(t, "cp-1", nil)
 	awaitFaultless(t, whole, 3*time.Minute)
-	through(t, whole, "replace of cp-1, dead, by "+newcomer, func() {
+	throughBy(t, whole, "replace of cp-1, dead, by "+newcomer+", killed everywhere", func() {
 		if _, err := inject.PowerOff(t.Context(), "cp-1"); err != nil { // it stays off until it is bare
 			t.Fatal(err)
 		}
+	}, func(args ...string) result {
+		const least = 8 // the old one out, the new one prepared, its column, its join, what follows
+		return killedAtEveryEnd(t, least, args...)
 	}, "replace", "--confirm", "cp-1", "--with", newcomer, place(t, "", nil), "cp-1")
 	now := []string{"cp-2", "cp-3", newcomer}
 	awaitFaultless(t, after, 2*time.Minute)
@@ -189,6 +200,26 @@ func replacedWithoutData(t *testing.T) {
 	through(t, path, "replace of cp-3, which has lost its data", func() {
 		shell(t, "cp-3", `rm -rf /var/lib/etcd/member; for p in /proc/[0-9]*; do [ "$(cat "$p/comm" 2>/dev/null)" = etcd ] && kill -9 "${p#/proc/}"; done; exit 0`)
 	}, "replace", "--confirm", "cp-3", path, "cp-3")
+	wantAnother(t, path, old)
+}
+
+// replacedOfBefore goes the way out that gates name of an etcd of another cluster.
+func replacedOfBefore(t *testing.T) {
+	path := writeInventory(t, nil, nil)
+	awaitFaultless(t, path, 3*time.Minute)
+	stale := restoredBefore(t, path)
+	old := memberIDs(t, masters)
+	through(t, path, "replace of "+stale+", whose etcd is of before a restore", func() {
+		shell(t, stale, fmt.Sprintf(swapData, "rm -r /var/lib/etcd/member; mv "+heldData+" /var/lib/etcd/member"))
+		awaitStatus(t, stale+" to be foreign", func(s status) bool {
+			for _, m := range s.Quorum.Members {
+				if m.Name == stale {
+					return m.State == "foreign"
+				}
+			}
+			return false
+		})
+	}, "replace", "--confirm", stale, path, stale)
 	wantAnother(t, path, old)
 }
 

@@ -17,6 +17,14 @@ import (
 	"filippo.io/age"
 
 	"github.com/ha-install/ha-install/provision/backup"
+	"github.com/ha-install/ha-install/test/s3server"
+)
+
+// Besides to masters, copies go to a host's SFTP server and to S3 storage on this machine.
+const (
+	sftpHost     = "w-1"
+	copiesAtHost = "/home/vagrant/copies"
+	otherPlaces  = 2
 )
 
 const (
@@ -28,7 +36,8 @@ const (
 // backupsBySchedule has the masters back etcd up by themselves every two minutes: one
 // backup in a period and no more, also with a master off; status tells its age, and
 // what lies on a master proves to be whole, with the cluster's keys in it. Each lies on
-// the other masters, too, also on one that was off when it was made.
+// the other masters, too, also on one that was off when it was made, on an SFTP server
+// and in S3 storage.
 func backupsBySchedule(t *testing.T) {
 	id, err := age.GenerateX25519Identity()
 	if err != nil {
@@ -38,14 +47,18 @@ func backupsBySchedule(t *testing.T) {
 	if err := os.WriteFile(identity, []byte(id.String()+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	bucket := s3server.NewAt(t, theLab.Gateway, "backups")
 	path := writeInventory(t, nil, func(d document) {
 		d.spec()["backup"] = map[string]any{"schedule": schedulePeriod.String(), "keep": 3, "recipients": []string{id.Recipient().String()},
-			"copies": []map[string]any{{"to": "masters://" + copyDir}}}
+			"copies": []map[string]any{{"to": "masters://" + copyDir},
+				{"to": "sftp://" + addressOf(t, sftpHost) + copiesAtHost, "ssh": d.ssh()},
+				{"to": "s3://backups/of", "endpoint": bucket.Endpoint, "credentialsFile": bucket.CredentialsFile, "caFile": bucket.CAFile}}}
 	})
 	awaitFaultless(t, path, time.Minute)
 	t.Cleanup(func() { // whatever went wrong: no timer is left for the parts that follow
 		ha(t, "backup", "schedule", "--off", "--yes", path)
 		_, _ = askHosts(masters, "rm -rf /var/lib/ha-install/backups "+copyDir)
+		_, _ = askHosts([]string{sftpHost}, "rm -rf "+copiesAtHost)
 	})
 	if r := ha(t, "status", path); r.code != 0 || !strings.Contains(r.stdout, "no master has the timer") {
 		t.Errorf("before: exit %d\n%s", r.code, r.tail())
@@ -294,7 +307,7 @@ func copiedToOthers(t *testing.T, path string, b scheduledBackup, identity strin
 		}
 	}
 	r := ha(t, "backup", "list", "--copies", "-o", "json", path)
-	if err := json.Unmarshal([]byte(r.stdout), &list); err != nil || r.code != 0 || len(list.Copies) != len(masters) {
+	if err := json.Unmarshal([]byte(r.stdout), &list); err != nil || r.code != 0 || len(list.Copies) != len(masters)+otherPlaces {
 		t.Fatalf("exit %d, %v\n%s", r.code, err, r.tail())
 	}
 	for _, at := range list.Copies {
@@ -307,7 +320,7 @@ func copiedToOthers(t *testing.T, path string, b scheduledBackup, identity strin
 		t.Errorf("exit %d\n%s", r.code, r.tail())
 	}
 	st, r := statusOf(t, path)
-	if n := st.ScheduledBackups.Newest; n.Host == "" || len(n.Copies) != len(masters)-1 {
+	if n := st.ScheduledBackups.Newest; n.Host == "" || len(n.Copies) != len(masters)-1+otherPlaces {
 		t.Errorf("status says %+v\n%s", n, r.tail())
 	}
 }

@@ -32,7 +32,7 @@ import (
 
 // Server is a running server, with a line to it that can be cut.
 type Server struct {
-	Endpoint        string // https://127.0.0.1:port
+	Endpoint        string // https://address:port
 	CAFile          string
 	CredentialsFile string
 	AccessKey       string
@@ -42,14 +42,20 @@ type Server struct {
 
 const command = "github.com/versity/versitygw/cmd/versitygw"
 
-// New starts a server with one bucket, which ends with the test.
+// New starts a server with one bucket on loopback, which ends with the test.
 func New(t testing.TB, bucket string) *Server {
+	t.Helper()
+	return NewAt(t, "127.0.0.1", bucket)
+}
+
+// NewAt starts one at another address of this machine.
+func NewAt(t testing.TB, address, bucket string) *Server {
 	t.Helper()
 	binary := build(t)
 	dir := t.TempDir()
 	s := &Server{AccessKey: "tester", SecretKey: "not-a-secret-of-anybody", CAFile: filepath.Join(dir, "ca.crt"), CredentialsFile: filepath.Join(dir, "credentials")}
 	write(t, s.CredentialsFile, fmt.Sprintf("[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", s.AccessKey, s.SecretKey))
-	certificate(t, s.CAFile, filepath.Join(dir, "tls.key"))
+	certificate(t, address, s.CAFile, filepath.Join(dir, "tls.key"))
 	for _, d := range []string{"objects", "meta"} {
 		if err := os.Mkdir(filepath.Join(dir, d), 0o700); err != nil {
 			t.Fatal(err)
@@ -71,7 +77,7 @@ func New(t testing.TB, bucket string) *Server {
 			t.Logf("S3 server: %s", log.String())
 		}
 	})
-	s.line = listen(t, behind)
+	s.line = listen(t, address, behind)
 	s.Endpoint = "https://" + s.line.l.Addr().String()
 	s.makeBucket(t, bucket)
 	return s
@@ -153,8 +159,8 @@ func build(t testing.TB) string {
 	return binary
 }
 
-// certificate makes a self-signed one for loopback.
-func certificate(t testing.TB, certFile, keyFile string) {
+// certificate makes a self-signed one for an address.
+func certificate(t testing.TB, address, certFile, keyFile string) {
 	t.Helper()
 	public, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -162,7 +168,7 @@ func certificate(t testing.TB, certFile, keyFile string) {
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+		IPAddresses: []net.IP{net.ParseIP(address)}, IsCA: true, BasicConstraintsValid: true,
 		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, public, private)
@@ -218,9 +224,9 @@ type line struct {
 
 }
 
-func listen(t testing.TB, to string) *line {
+func listen(t testing.TB, address, to string) *line {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
 	if err != nil {
 		t.Fatal(err)
 	}
