@@ -222,6 +222,9 @@ func (d *drill) startAPI(ctx context.Context) error {
 		"--service-cluster-ip-range", "10.96.0.0/12", "--endpoint-reconciler-type", "none",
 		"--disable-admission-plugins", "MutatingAdmissionWebhook,ValidatingAdmissionWebhook,MutatingAdmissionPolicy,ValidatingAdmissionPolicy",
 		"--profiling=false", "--v", "1",
+		// Who asks once needs no cache; and an API server waits a minute for those that
+		// it cannot fill, as that of Secrets without their key.
+		"--watch-cache=false",
 	}
 	if d.encryption != "" {
 		args = append(args, "--encryption-provider-config", d.encryption)
