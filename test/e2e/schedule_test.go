@@ -49,9 +49,12 @@ func backupsBySchedule(t *testing.T) {
 	}
 	bucket := s3server.NewAt(t, theLab.Gateway, "backups")
 	path := writeInventory(t, nil, func(d document) {
+		ssh := maps.Clone(d.ssh())
+		user := ssh["user"].(string)
+		delete(ssh, "user") // it stands in the URL
 		d.spec()["backup"] = map[string]any{"schedule": schedulePeriod.String(), "keep": 3, "recipients": []string{id.Recipient().String()},
 			"copies": []map[string]any{{"to": "masters://" + copyDir},
-				{"to": "sftp://" + addressOf(t, sftpHost) + copiesAtHost, "ssh": d.ssh()},
+				{"to": "sftp://" + user + "@" + addressOf(t, sftpHost) + copiesAtHost, "ssh": ssh},
 				{"to": "s3://backups/of", "endpoint": bucket.Endpoint, "credentialsFile": bucket.CredentialsFile, "caFile": bucket.CAFile}}}
 	})
 	awaitFaultless(t, path, time.Minute)
