@@ -213,6 +213,7 @@ func (r *restore) stages() []phase.Stage {
 		phase.AtOnce(masters, r.startEtcd),
 		phase.One(r.newQuorum()),
 		phase.AtOnce(masters, r.startAPI),
+		phase.One(onceServed(r.noLeaders())),
 		phase.AtOnce(masters, r.startControllers),
 		phase.AtOnce(r.Cluster.Workers(), r.restartKubelet),
 		phase.One(onceServed(r.readmitAll())),

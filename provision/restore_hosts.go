@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 
 	"github.com/ha-install/ha-install/inventory"
@@ -268,6 +269,30 @@ func (r *restore) startEtcd(ih inventory.Host) phase.Phase {
 // startAPI brings a master's API server back, when etcd has its quorum.
 func (r *restore) startAPI(ih inventory.Host) phase.Phase {
 	return r.place("start-api", ih, r.apiReady(ih), "apiserver")
+}
+
+// noLeaders takes away what the backup knows of leaders: none runs before the stage
+// that follows, and each would be waited for, 15 s.
+func (r *restore) noLeaders() phase.Phase {
+	return phase.Phase{
+		Name: "no-leaders",
+		Done: func(context.Context) (bool, error) {
+			return slices.ContainsFunc(r.Cluster.ControlPlanes(), func(ih inventory.Host) bool {
+				m := r.seen[ih.Name].manifest
+				return r.stands(ih) && (m["kube-controller-manager"] || m["kube-scheduler"])
+			}), nil
+		},
+		Do: func(ctx context.Context) error {
+			client, err := r.anyAPI(ctx)
+			if err != nil {
+				return err
+			}
+			return client.ForgetLeaders(ctx)
+		},
+		Explain: func(context.Context) ([]phase.Change, error) {
+			return []phase.Change{{Kind: changeClean, Name: "leases", Text: "of the controller-manager and the scheduler that led when the backup was made"}}, nil
+		},
+	}
 }
 
 // startControllers brings back what acts on the API.

@@ -14,6 +14,7 @@ import (
 	"github.com/ha-install/ha-install/provision/host"
 	"github.com/ha-install/ha-install/provision/kube"
 	"github.com/ha-install/ha-install/provision/phase"
+	"github.com/ha-install/ha-install/test/kubeapi"
 	"github.com/ha-install/ha-install/test/sim"
 )
 
@@ -100,6 +101,10 @@ func TestRestoreInTheSimulator(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := start.World(t, c)
 		w.Slow = true
+		led := []string{"kube-controller-manager", "kube-scheduler"}
+		for _, component := range led { // by one that will not be there to give it back
+			w.API.Set("leases", "kube-system", component, kubeapi.Object{"spec": kubeapi.Object{"holderIdentity": "of-before_x"}})
+		}
 		var said []string
 		o := RestoreOptions{From: from}
 		if _, err := restoreAll(t.Context(), w, c, dirs[0], o, nil, func(e phase.Event) { said = append(said, e.Message) }); err != nil {
@@ -107,6 +112,11 @@ func TestRestoreInTheSimulator(t *testing.T) {
 		}
 		if bad := append(w.Broken(), notRestored(w, c)); strings.Join(bad, "") != "" {
 			t.Errorf("%q", bad)
+		}
+		for _, component := range led {
+			if spec := w.API.Get("leases", "kube-system", component)["spec"].(kubeapi.Object); spec["holderIdentity"] == "of-before_x" {
+				t.Errorf("%s: who starts waits for the leader of before", component)
+			}
 		}
 		if text := strings.Join(said, "\n"); !strings.Contains(text, "lost      all that was written between") || !strings.Contains(text, ": 0 revisions") || !strings.Contains(text, "is kept as "+etcdMember+".ha-install-") {
 			t.Errorf("what was lost and kept is not said:\n%s", text)

@@ -106,3 +106,15 @@ func (c *Client) NodesOf(ctx context.Context, then map[string]string) ([]string,
 	}
 	return same, nil
 }
+
+// ForgetLeaders takes the leases of controller-managers and schedulers away, of which
+// none runs: those that start next lead at once, and do not wait until they run out.
+func (c *Client) ForgetLeaders(ctx context.Context) error {
+	for _, component := range electing {
+		err := c.CoordinationV1().Leases(metav1.NamespaceSystem).Delete(ctx, component, metav1.DeleteOptions{})
+		if err != nil && !apierrors.IsNotFound(err) {
+			return fmt.Errorf("lease of %s: %w", component, err)
+		}
+	}
+	return nil
+}

@@ -132,6 +132,9 @@ type Leader struct {
 	Renewed   time.Time     `json:"-"`          // by the leader's own clock
 }
 
+// electing are the components of which one leads.
+var electing = []string{"kube-controller-manager", "kube-scheduler"}
+
 // LeaseStale is beyond the 15 s lease of kubeadm's defaults: nobody is leading.
 const LeaseStale = 20 * time.Second
 
@@ -154,7 +157,7 @@ func (c *Client) Leaders(ctx context.Context) ([]Leader, error) {
 // which may have run out. A component whose lease nobody holds is an error.
 func (c *Client) Elected(ctx context.Context) ([]Leader, error) {
 	var leaders []Leader
-	for _, component := range []string{"kube-controller-manager", "kube-scheduler"} {
+	for _, component := range electing {
 		lease, err := c.CoordinationV1().Leases(metav1.NamespaceSystem).Get(ctx, component, metav1.GetOptions{})
 		if err != nil {
 			return leaders, fmt.Errorf("%s: %w", component, err)

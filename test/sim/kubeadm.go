@@ -261,9 +261,14 @@ func (h *Host) Addons(config string) error {
 		}
 	}
 	for _, component := range []string{"kube-controller-manager", "kube-scheduler"} {
-		h.w.API.Set("leases", "kube-system", component, kubeapi.Object{"spec": kubeapi.Object{"holderIdentity": h.calls() + "_x", "renewTime": "2999-01-01T00:00:00.000000Z"}})
+		h.lead(component)
 	}
 	return nil
+}
+
+// lead has the host's controller-manager or scheduler hold its lease.
+func (h *Host) lead(component string) {
+	h.w.API.Set("leases", "kube-system", component, kubeapi.Object{"spec": kubeapi.Object{"holderIdentity": h.calls() + "_x", "renewTime": "2999-01-01T00:00:00.000000Z"}})
 }
 
 // Addon is `kubeadm init phase addon` for one of them. Its pods run at once.

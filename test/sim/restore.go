@@ -158,6 +158,8 @@ func (h *Host) Place(config, kept string, names []string) []func() error {
 			}
 			if name == "apiserver" {
 				h.apiEnded, h.apiRuns = false, imageTag(h.Files[at].Content)
+			} else if h.w.API.Get("leases", "kube-system", "kube-"+name) == nil { // nobody led at last
+				h.lead("kube-" + name)
 			}
 			h.register()
 			return nil
