@@ -34,7 +34,7 @@ type restoreFacts struct {
 	etcdFree  int64  // in bytes, where etcd's data lie
 	stateFree int64  // in bytes, where ours do
 	kubelet   bool   // it runs
-	data      bool   // there is a member's data directory
+	data      bool   // there are a member's data; an etcd that finds none leaves an empty database, and no log
 	// token is that of the restore which made the data; "" for data of etcd's own.
 	token    string
 	unpacked string          // that of data which wait beside
@@ -72,7 +72,9 @@ done
 runs kube-apiserver kube-apiserver "$2"
 runs kube-controller-manager kube-controller --kubeconfig=/etc/kubernetes/controller-manager.conf
 runs kube-scheduler kube-scheduler --kubeconfig=/etc/kubernetes/scheduler.conf
-if [ -d /var/lib/etcd/member ]; then echo data yes; fi
+for f in /var/lib/etcd/member/wal/*.wal; do
+	if [ -e "$f" ]; then echo data yes; break; fi
+done
 echo token $(cat /var/lib/etcd/member/` + restoreMark + ` 2>/dev/null)
 echo unpacked $(cat /var/lib/etcd/restore-*/member/` + restoreMark + ` 2>/dev/null)
 `

@@ -12,6 +12,7 @@ import (
 const (
 	restoreMark   = "/ha-install-restore"
 	memberDir     = etcdDir + "/member"
+	emptyDB       = memberDir + "/snap/db"
 	manifestsDir  = "/etc/kubernetes/manifests/"
 	initialInMark = "/initial-cluster" // a fake's: real etcd keeps it in its database
 )
@@ -54,7 +55,7 @@ func (h *Host) RestoreFacts() []byte {
 	if h.EtcdStand() == "runs with other data" {
 		fmt.Fprintln(&b, "stranger")
 	}
-	if len(h.under(memberDir)) > 0 {
+	if slices.ContainsFunc(h.under(memberDir), func(p string) bool { return p != emptyDB }) {
 		fmt.Fprintln(&b, "data yes")
 	}
 	fmt.Fprintln(&b, "token", string(h.Files[memberDir+restoreMark].Content))
@@ -209,7 +210,8 @@ func (w *World) Foreign() []string {
 }
 
 // LoseData takes a host's etcd data, as a broken disk does; its etcd ends, and what
-// the kubelet starts of it does so as well.
+// the kubelet starts of it does so as well: it finds no data, and makes an empty
+// database before it says so.
 func (w *World) LoseData(name string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -218,6 +220,9 @@ func (w *World) LoseData(name string) {
 		delete(h.Files, p)
 	}
 	h.etcdHas = ""
+	if h.active("kubelet.service") {
+		h.Put(emptyDB, 0o600, "")
+	}
 	w.expected()
 }
 
