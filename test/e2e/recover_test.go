@@ -12,10 +12,75 @@ import (
 // survivor is the master that is left; kubectl runs there.
 const survivor = "cp-1"
 
-// recovers loses two of three masters while clients write, has the one that is
+// recovers loses quorum in the ways that there are, and comes back by what loses least.
+func recovers(t *testing.T) {
+	t.Run("what is only stopped", broughtBack)
+	t.Run("two of three are lost", fromASurvivor)
+	t.Run("all data are lost", fromTheBackup)
+}
+
+// stopControlPlane ends a master's control plane, and keeps it from coming back.
+const stopControlPlane = `systemctl stop kubelet
+for c in kube-apiserver etcd; do pkill -KILL -x $c || true; done
+while pgrep -x etcd >/dev/null; do sleep 0.1; done
+`
+
+// broughtBack stops two masters while clients write: they are started again, and
+// nothing is lost.
+func broughtBack(t *testing.T) {
+	path := writeInventory(t, nil, nil)
+	awaitFaultless(t, path, 3*time.Minute)
+	ids := memberIDs(t, masters)
+	ps := startProbes(t, kubeconfigOf(t, path), asTheyAre)
+	onEach(t, []string{"cp-1", "cp-3"}, stopControlPlane)
+	recovery := []string{"recover", "--backup-directory", t.TempDir()}
+	if plan := ha(t, append(recovery, "--plan", path)...); plan.code != 2 || !strings.Contains(plan.stdout, "way      bring-back") {
+		t.Errorf("exit %d of the plan\n%s", plan.code, plan.tail())
+	}
+	r := ha(t, append(recovery, "--confirm", clusterName, path)...)
+	r.want(t, 0)
+	t.Logf("two masters that were stopped, brought back in %s", r.took.Round(100*time.Millisecond))
+	ps.await(t, 40, time.Minute)
+	ps.readBack(t, "a recovery that brings members back")
+	awaitFaultless(t, path, 2*time.Minute)
+	if now := memberIDs(t, masters); now != ids {
+		t.Errorf("members before:\n%s\nafter:\n%s", ids, now)
+	}
+}
+
+// fromTheBackup takes etcd's data from all masters, whose kubelets go on starting etcd.
+func fromTheBackup(t *testing.T) {
+	path := writeInventory(t, nil, nil)
+	awaitFaultless(t, path, 3*time.Minute)
+	store := t.TempDir()
+	makeConfigMap(t, "before-backup")
+	deleteConfigMap(t, "after-backup")
+	ha(t, "backup", "create", "--directory", store, path).want(t, 0)
+	makeConfigMap(t, "after-backup")
+	onEach(t, masters, stopControlPlane+"rm -rf /var/lib/etcd/member; systemctl start kubelet")
+	for _, host := range masters {
+		awaitOnHost(t, host, "an etcd that has found no data", "[ -e /var/lib/etcd/member/snap/db ]")
+	}
+	recovery := []string{"recover", "--backup-directory", store}
+	plan := ha(t, append(recovery, "--plan", path)...)
+	for _, want := range []string{"way      backup", "cp-1     its data are gone", "cp-2     its data are gone"} {
+		if plan.code != 2 || !strings.Contains(plan.stdout, want) {
+			t.Errorf("exit %d of the plan, want %q in\n%s", plan.code, want, plan.tail())
+		}
+	}
+	const least = 5
+	killedAtEveryEnd(t, least, append(recovery, "--confirm", clusterName, "-o", "json", path)...)
+	if names := kubectl(t, "get", "configmaps", "-o", "name"); !strings.Contains(names, "before-backup") || strings.Contains(names, "after-backup") {
+		t.Errorf("recovered are\n%s", names)
+	}
+	deleteConfigMap(t, "before-backup")
+	wantWhole(t, path, masters, "w-1")
+}
+
+// fromASurvivor loses two of three masters while clients write, has the one that is
 // left make a cluster of its own, powers the others on again, which must not
 // merge, and has them join: no acknowledged write is lost on the way.
-func recovers(t *testing.T) {
+func fromASurvivor(t *testing.T) {
 	path := writeInventory(t, nil, nil)
 	awaitFaultless(t, path, 3*time.Minute)
 	leadAt(t, survivor)

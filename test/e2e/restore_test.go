@@ -84,7 +84,7 @@ func allDataLost(t *testing.T, path, store string, made backedUpAs) {
 		t.Fatalf("it was not killed: exit %d\n%s", killed.code, killed.tail())
 	}
 	ha(t, "apply", "--yes", path).want(t, 3, "a restore of the cluster is half done", "ha-install restore INVENTORY --from "+made.Path)
-	const least = 3 * 3 // each master is fenced, its data exchanged, its column started
+	const least = 6 // exchanged, etcd, API servers, controllers, the worker, tried, finished
 	killedAtEveryEnd(t, least, restore...)
 	t.Logf("all data lost, restored from %d bytes in %s, with apply's refusal", made.Manifest.Snapshot.Bytes, time.Since(began).Round(time.Second))
 	if names := kubectl(t, "get", "configmaps", "-o", "name"); !strings.Contains(names, "before-backup") || strings.Contains(names, "after-backup") {
