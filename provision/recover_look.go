@@ -17,7 +17,7 @@ func (rc *recovery) lastNote() *restoreNote {
 	var last *restoreNote
 	for _, name := range sortedKeys(rc.seen) {
 		n := rc.seen[name].note
-		if n == nil || last != nil && (!last.Done && n.Done || last.Done == n.Done && !n.Began.After(last.Began)) {
+		if n == nil || n.Manifest.Cluster != rc.Cluster.Metadata.Name || last != nil && (!last.Done && n.Done || last.Done == n.Done && !n.Began.After(last.Began)) {
 			continue
 		}
 		last = n

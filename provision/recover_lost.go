@@ -110,6 +110,22 @@ func (rc *recovery) before(r *restore) []phase.Stage {
 	return []phase.Stage{phase.One(phase.Phase{Name: "lost", Gate: []phase.Check{gate}}), phase.InTurn(r.leavesOut(), r.leaveOut), phase.AtOnce(fenced, func(ih inventory.Host) phase.Phase {
 		p := out.stop(ih)
 		p.Name = "fence"
+		if !rc.whole.Balances(ih) {
+			return p
+		}
+		stop, retire := p, (&removal{apply: out.apply, RemoveOptions: RemoveOptions{Host: ih.Name}, kept: out.apply}).retireBalancer()
+		p.Done = func(ctx context.Context) (bool, error) {
+			if done, err := stop.Done(ctx); !done || err != nil {
+				return false, err
+			}
+			return retire.Done(ctx)
+		}
+		p.Do = func(ctx context.Context) error { // it would send clients to all it knew
+			if err := retire.Do(ctx); err != nil {
+				return err
+			}
+			return stop.Do(ctx)
+		}
 		return p
 	})}
 }

@@ -38,6 +38,11 @@ func (r *removal) ready() phase.Phase {
 		}
 		return phase.Final(spareAfter(v, etcd.Project(v, op), r.Force))
 	}}}
+	if r.Cluster.Balances(r.going) {
+		for _, ih := range r.kept.Cluster.Balancers() { // one of them takes the VIP
+			p.Gate = append(p.Gate, r.kept.unitActive(ih, "keepalived"))
+		}
+	}
 	for _, ih := range r.kept.Cluster.ControlPlanes() {
 		if len(r.kept.Cluster.Balancers()) > 0 {
 			p.Gate = append(p.Gate, r.kept.served(ih))
@@ -338,7 +343,7 @@ func (r *removal) letGo() phase.Phase {
 			if err != nil {
 				return err
 			}
-			if err := runAll(ctx, h, []string{"rm", "-rf", stateDir + "/kubeadm", stateDir + "/manifests"}); err != nil {
+			if err := runAll(ctx, h, []string{"rm", "-rf", stateDir + "/kubeadm", stateDir + "/manifests", restoreFile, restoreDir}); err != nil {
 				return err
 			}
 			note, err := json.Marshal(marker{Removed: fmt.Sprintf("from cluster %s, %s by %s", r.Cluster.Metadata.Name, time.Now().UTC().Format(time.RFC3339), r.Operation.Operator)})

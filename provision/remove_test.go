@@ -296,3 +296,45 @@ func TestPlanOfARemovalIsWhatItDoes(t *testing.T) {
 		})
 	}
 }
+
+// TestRemoveLeavesTheVIPAHolder: keepalived is off on all masters that would stay.
+func TestRemoveLeavesTheVIPAHolder(t *testing.T) {
+	t.Parallel()
+	c, dirs := onMasters(testCluster(t)), baseDirs(t)
+	start := finished(t, c, c, dirs[0])
+	bubble(t, func(t *testing.T) {
+		w := start.World(t, c)
+		w.Slow = true
+		holds := func(ih inventory.Host) bool { return w.Host(ih.Name).HoldsVIP() }
+		masters := c.ControlPlanes()
+		holder := masters[slices.IndexFunc(masters, holds)]
+		for _, ih := range masters {
+			if ih.Name != holder.Name {
+				w.Host(ih.Name).Units["keepalived.service"].Active = false
+			}
+		}
+		_, err := removeHost(t.Context(), w, withoutCA(c), RemoveOptions{Host: holder.Name, Force: true}, nil)
+		if bad := w.Broken(); err == nil || !strings.Contains(err.Error(), "keepalived") || len(bad) > 0 || !holds(holder) {
+			t.Errorf("error %v; %s holds the VIP: %v; %q", err, holder.Name, holds(holder), bad)
+		}
+	})
+}
+
+func TestRemoveTakesTheNoteOfARestore(t *testing.T) {
+	t.Parallel()
+	c, dirs := testCluster(t), baseDirs(t)
+	start, from := backedUpCluster(t, c, dirs[0])
+	bubble(t, func(t *testing.T) {
+		w := start.World(t, c)
+		w.Slow = true
+		if _, err := restoreAll(t.Context(), w, c, dirs[0], RestoreOptions{From: from}, nil, nil); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := removeHost(t.Context(), w, withoutCA(c), RemoveOptions{Host: "cp-3", Force: true}, nil); err != nil {
+			t.Fatal(err)
+		}
+		if note, left := w.Host("cp-3").Files[restoreFile]; left {
+			t.Errorf("cp-3 was taken out, and still has %s", note.Content)
+		}
+	})
+}

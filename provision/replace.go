@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -59,12 +60,14 @@ func ReplaceTarget(c *inventory.Cluster, lost, with string) (*inventory.Cluster,
 type replacement struct {
 	*apply // of the cluster as it is to be
 	ReplaceOptions
-	kept   *apply      // the masters and other hosts that are part of the cluster and were not lost
-	member etcd.Member // of the lost master; ID 0 when it has none
-	node   bool        // its Node is in the API
-	fenced bool        // nothing of the cluster is on the host that comes under its name
-	sick   bool        // there is a data directory on it, and no etcd that runs
-	begun  bool        // an earlier run has removed the member
+	kept   *apply        // the masters and other hosts that are part of the cluster and were not lost
+	member etcd.Member   // of the lost master; ID 0 when it has none
+	node   bool          // its Node is in the API
+	fenced bool          // nothing of the cluster is on the host that comes under its name
+	ended  bool          // and it came to its end
+	sick   bool          // there is a data directory on it, and no etcd that runs
+	begun  bool          // an earlier run has begun to remove a member
+	noted  etcd.MemberID // which
 	done   func()
 }
 
@@ -212,7 +215,8 @@ func (r *replacement) seeLoss(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.begun = noted == r.note() || noted == r.note()+noteEnded
+	r.begun, r.noted = r.heard(noted)
+	r.ended = strings.HasSuffix(noted, noteEnded)
 	_, err = client.CoreV1().Nodes().Get(ctx, r.Lost.Name, metav1.GetOptions{})
 	r.node = err == nil
 	if apierrors.IsNotFound(err) {
@@ -238,7 +242,9 @@ func (r *replacement) isLoss(ctx context.Context) error {
 		r.fenced = r.facts[r.With].marker.Cluster != r.Cluster.Metadata.Name
 		return nil
 	}
-	if r.begun || r.member.ID == 0 {
+	// Once it came to its end, a member that is sick is another loss.
+	joins := r.begun && r.member.ID != r.noted && (!r.ended || r.member.Healthy)
+	if r.member.ID == 0 || joins {
 		r.member, r.node, r.fenced = etcd.Member{}, false, true // what is there is of the join
 		return nil
 	}

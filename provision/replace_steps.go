@@ -2,6 +2,8 @@ package provision
 
 import (
 	"context"
+	"strconv"
+	"strings"
 
 	"github.com/ha-install/ha-install/inventory"
 	"github.com/ha-install/ha-install/provision/etcd"
@@ -15,10 +17,19 @@ import (
 const (
 	noteReplacing = "replacing"
 	noteEnded     = ", ended"
+	noteMember    = ", member "
 )
 
 // note is that of this replacement.
 func (o ReplaceOptions) note() string { return o.Lost.Name + " with " + o.With }
+
+// heard says whether a note is of such a replacement, and of which member.
+func (o ReplaceOptions) heard(noted string) (bool, etcd.MemberID) {
+	noted = strings.TrimSuffix(noted, noteEnded)
+	whose, id, _ := strings.Cut(noted, noteMember)
+	n, _ := strconv.ParseUint(id, 16, 64)
+	return whose == o.note(), etcd.MemberID(n)
+}
 
 // removed says that nothing of the lost master is left to be removed.
 func (r *replacement) removed(context.Context) (bool, error) { return r.member.ID == 0, nil }
@@ -38,7 +49,7 @@ func (r *replacement) snapshot() phase.Phase {
 
 // remember notes in the cluster what is under way.
 func (r *replacement) remember() phase.Phase {
-	return r.noting("begin", r.removed, r.note())
+	return r.noting("begin", r.removed, func() string { return r.note() + noteMember + strconv.FormatUint(uint64(r.member.ID), 16) })
 }
 
 // end notes that it came to its end, and says what is left to the operator.
@@ -49,8 +60,9 @@ func (r *replacement) end() phase.Phase {
 			return false, err
 		}
 		noted, err := client.Noted(ctx, noteReplacing)
-		return noted != r.note(), err
-	}, r.note()+noteEnded)
+		begun, _ := r.heard(noted)
+		return !begun || strings.HasSuffix(noted, noteEnded), err
+	}, func() string { return r.note() + noteEnded })
 	write := p.Do
 	p.Do = func(ctx context.Context) error {
 		if err := write(ctx); err != nil {
@@ -64,7 +76,7 @@ func (r *replacement) end() phase.Phase {
 	return p
 }
 
-func (r *replacement) noting(name string, done func(context.Context) (bool, error), text string) phase.Phase {
+func (r *replacement) noting(name string, done func(context.Context) (bool, error), text func() string) phase.Phase {
 	return phase.Phase{
 		Name: name, Done: done,
 		Do: func(ctx context.Context) error {
@@ -72,7 +84,7 @@ func (r *replacement) noting(name string, done func(context.Context) (bool, erro
 			if err != nil {
 				return err
 			}
-			return client.Note(ctx, noteReplacing, text)
+			return client.Note(ctx, noteReplacing, text())
 		},
 		Explain: func(context.Context) ([]phase.Change, error) {
 			return []phase.Change{{Kind: changeObject, Name: "ConfigMap kube-system/ha-install", Text: "notes what is under way"}}, nil

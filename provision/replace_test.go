@@ -312,3 +312,62 @@ func TestPlanOfAReplacement(t *testing.T) {
 		}
 	})
 }
+
+// damaged gives cp-2 data that no etcd starts with.
+func damaged(w *sim.World) {
+	w.WipeData("cp-2")
+	w.Host("cp-2").Put(etcdMember+"/id", 0o600, "nobody's")
+}
+
+func TestReplaceTheSameMasterTwice(t *testing.T) {
+	t.Parallel()
+	c, dirs := testCluster(t), baseDirs(t)
+	start := finished(t, c, c, dirs[0])
+	bubble(t, func(t *testing.T) {
+		w := start.World(t, c)
+		w.Slow = true
+		for n := range 2 {
+			damaged(w)
+			tally, err := replaceHost(t.Context(), w, withoutCA(c), dirs[0], "cp-2", "", nil)
+			if err != nil || joined(w, c) != "" {
+				t.Errorf("replacement %d: changed %d, error %v, %s, noted %q", n+1, tally.Changed, err, joined(w, c), noted(w))
+			}
+		}
+	})
+}
+
+// TestReplaceEndedBeforeItsFence: what is noted has not happened yet, and the damaged
+// data are not of the join.
+func TestReplaceEndedBeforeItsFence(t *testing.T) {
+	t.Parallel()
+	c, dirs := testCluster(t), baseDirs(t)
+	start := finished(t, c, c, dirs[0])
+	bubble(t, func(t *testing.T) {
+		w := start.World(t, c)
+		w.Slow = true
+		damaged(w)
+		target, o, err := ReplaceTarget(withoutCA(c), "cp-2", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.MayLeave = "cp-2"
+		ctx, end := context.WithCancel(t.Context())
+		defer end()
+		ctx = w.Begin(ctx, nil)
+		site := Connect(ctx, target, dirs[0], w.Dial)
+		o.Backup = backupsIn(w)
+		run := phase.Runner{Events: func(e phase.Event) {
+			if e.Kind == phase.Started && e.Phase == "fence" {
+				end()
+			}
+		}}
+		if err := Replace(ctx, site, o, nil, &run); err == nil {
+			t.Error("it was not ended")
+		}
+		site.Close()
+		tally, err := replaceHost(t.Context(), w, withoutCA(c), dirs[0], "cp-2", "", nil)
+		if err != nil || joined(w, c) != "" {
+			t.Errorf("the second run: changed %d, error %v, %s, noted %q", tally.Changed, err, joined(w, c), noted(w))
+		}
+	})
+}

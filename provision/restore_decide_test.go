@@ -1,6 +1,9 @@
 package provision
 
 import (
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -69,7 +72,7 @@ func TestWhatARestoreLoses(t *testing.T) {
 	from := time.Date(2026, 11, 23, 4, 26, 1, 0, time.UTC)
 	m := backup.Manifest{Time: from, ClusterID: 7, Snapshot: backup.Snapshot{Contents: backup.Contents{Revision: 100}}}
 	tells := func(cluster etcd.MemberID, revision int64) etcd.Verdict {
-		return etcd.Verdict{Members: []etcd.Member{{}, {Inputs: &etcd.View{Last: &etcd.Status{ClusterID: cluster, Revision: revision}}}}}
+		return etcd.Verdict{State: etcd.Pass, Members: []etcd.Member{{}, {Inputs: &etcd.View{Last: &etcd.Status{ClusterID: cluster, Revision: revision}}}}}
 	}
 	for _, test := range []struct {
 		says string
@@ -78,6 +81,7 @@ func TestWhatARestoreLoses(t *testing.T) {
 	}{
 		{"the members tell", tells(7, 531), ": 431 revisions"},
 		{"nothing was written", tells(7, 100), ": 0 revisions"},
+		{"who is left tells, and may be behind", etcd.Verdict{State: etcd.NoQuorum, Members: tells(7, 531).Members}, "how much that is cannot be known"},
 		{"nobody tells", etcd.Verdict{}, "how much that is cannot be known"},
 		{"the members are of another restore", tells(8, 531), "how much that is cannot be known"},
 	} {
@@ -137,5 +141,38 @@ func TestWhichVersionsARestoreReads(t *testing.T) {
 		if test.want == "" && text != "" || !strings.Contains(text, test.want) {
 			t.Errorf("%s: %q, want %q", test.says, text, test.want)
 		}
+	}
+}
+
+// TestDataThatAreHalfUnpackedAreNone: the host died between the mark and the last name.
+func TestDataThatAreHalfUnpackedAreNone(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	look := func() string {
+		out, err := exec.Command("sh", "-c", strings.ReplaceAll(restoreLookScript, "/var/lib/etcd", dir), "sh", "no such", "argument").Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := parseRestoreFacts(string(out))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f.unpacked
+	}
+	part := filepath.Join(dir, "restore-prod-1.part")
+	if err := os.MkdirAll(filepath.Join(part, "member"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(part, "member", restoreMark), []byte("prod-1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := look(); got != "" {
+		t.Errorf("half unpacked: %q", got)
+	}
+	if err := os.Rename(part, strings.TrimSuffix(part, ".part")); err != nil {
+		t.Fatal(err)
+	}
+	if got := look(); got != "prod-1" {
+		t.Errorf("unpacked: %q", got)
 	}
 }

@@ -251,7 +251,7 @@ func (r *restore) startEtcd(ih inventory.Host) phase.Phase {
 			return r.stands(ih) && m.manifest["etcd"] && m.kubelet, nil
 		},
 		Do: func(ctx context.Context) error {
-			return r.columnStep(ctx, ih, "restore-etcd", startEtcdScript, templates.Init{EtcdExisting: true, InitialCluster: r.note.Cluster})
+			return r.columnStep(ctx, ih, "restore-etcd", startEtcdScript, templates.Init{EtcdExisting: true}) // its data know the others; naming them here would let an emptied directory join under its old ID
 		},
 		Gate:        []phase.Check{r.etcdServes(ih)},
 		GateTimeout: restartGate,

@@ -76,7 +76,7 @@ for f in /var/lib/etcd/member/wal/*.wal; do
 	if [ -e "$f" ]; then echo data yes; break; fi
 done
 echo token $(cat /var/lib/etcd/member/` + restoreMark + ` 2>/dev/null)
-echo unpacked $(cat /var/lib/etcd/restore-*/member/` + restoreMark + ` 2>/dev/null)
+echo unpacked $(for d in /var/lib/etcd/restore-*; do case $d in *.part) ;; *) cat "$d/member/` + restoreMark + `" 2>/dev/null ;; esac; done)
 `
 
 // parseRestoreFacts reads restoreLookScript's answer.

@@ -95,15 +95,16 @@ func (l Loss) String() string {
 	const layout = "2006-01-02 15:04:05Z"
 	text := fmt.Sprintf("all that was written between %s and %s (%s)", l.From.UTC().Format(layout), l.To.UTC().Format(layout), units.Seconds(l.To.Sub(l.From).Round(time.Second)))
 	if l.Revisions < 0 {
-		return text + "; how much that is cannot be known: no member told its revision, or it is of another history"
+		return text + "; how much that is cannot be known: there was no quorum that could tell, or its history is another one than the backup's"
 	}
 	return text + fmt.Sprintf(": %d revisions", l.Revisions)
 }
 
-// lossOf holds what the members have now against a snapshot.
+// lossOf holds what the members have now against a snapshot. Without quorum who is left
+// may be behind it.
 func lossOf(m backup.Manifest, now etcd.Verdict, at time.Time) Loss {
 	l := Loss{From: m.Time, To: at, Revisions: -1}
-	if revision, cluster := newestRevision(now); revision > 0 && cluster == m.ClusterID {
+	if revision, cluster := newestRevision(now); revision > 0 && cluster == m.ClusterID && now.State.HasQuorum() {
 		l.Revisions = max(revision-m.Snapshot.Revision, 0)
 	}
 	return l

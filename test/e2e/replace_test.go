@@ -153,6 +153,7 @@ func replacedByAnother(t *testing.T) {
 	if left != "inactive" {
 		t.Errorf("left on %s: %s", newcomer, left)
 	}
+	ha(t, "apply", "--yes", whole).want(t, 0) // the data path is proved anew, of those that are left
 	wantWhole(t, whole, masters, "w-1")
 }
 
