@@ -142,7 +142,7 @@ func TestDrillKilledAnywhere(t *testing.T) {
 				w.Slow = true
 				w.Watch(func(m sim.Moment) {
 					if strings.HasPrefix(m.Name, "sh ") && notTheLock(m.Call) {
-						points = append(points, point{m.String(), m.Keep()})
+						points = append(points, point{story: m.String(), state: m.Keep()})
 					}
 				})
 				if _, err := drillAll(t.Context(), w, c, dirs[0], &phase.Runner{}, name); err != nil {

@@ -258,7 +258,7 @@ func TestHalfJoinedStoppedAnywhere(t *testing.T) {
 		w.Slow = true
 		w.Watch(func(m sim.Moment) {
 			if m.Host == "cp-2" && strings.Contains(m.Name, "column-start") || m.Name == "etcd add https://198.51.100.22:2380" {
-				starts = append(starts, point{m.Name, m.Keep()})
+				starts = append(starts, point{story: m.Name, state: m.Keep()})
 			}
 		})
 		running(t, w, c, dirs[0])

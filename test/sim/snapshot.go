@@ -34,6 +34,9 @@ func (w *World) Snapshot(same func(path string) string) string {
 			line("image %s %s", i, h.Images[i])
 		}
 		for _, p := range slices.Sorted(maps.Keys(h.drained)) {
+			if !h.sendsNobodyTo(p) { // its time was over
+				continue
+			}
 			line("sends nobody to %s", p)
 		}
 		line("sysctls read: %t, units read: %t, rules %d", h.Sysctls == h.sums("/etc/sysctl.d"), h.Reloaded == h.sums("/etc/systemd/system"), h.Rules)
