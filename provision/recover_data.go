@@ -43,7 +43,7 @@ const readDataScript = `set -eu
 umask 077
 mkdir -p /var/lib/etcd/survivor
 cd /var/lib/etcd/survivor
-rm -rf -- member client.sock:0 peer.sock:0 snapshot.db snapshot.db.part status.json
+rm -rf -- data client.sock:0 peer.sock:0 snapshot.db snapshot.db.part status.json
 command -v etcdctl >/dev/null || { echo "there is no etcdctl: install that of the etcd which runs here, in the PATH" >&2; exit 1; }
 need=$((2 * $(du -sk ../member | cut -f 1) + ` + readSlack + `))
 free=$(df -k --output=avail . | tail -n 1)
@@ -59,8 +59,9 @@ ends kube-apiserver "$2" KILL 25
 ends etcd "$1" TERM 50
 ends etcd "$1" KILL 25
 if [ -n "$(processes etcd "$1")" ]; then echo "its etcd does not end" >&2; exit 1; fi
-cp -a --reflink=auto -- ../member member
-./program --name survivor --data-dir . --force-new-cluster --quota-backend-bytes=-1 --log-level warn \
+mkdir data
+cp -a --reflink=auto -- ../member data/member
+./program --name survivor --data-dir data --force-new-cluster --quota-backend-bytes=-1 --log-level warn \
 	--listen-client-urls unix://client.sock:0 --advertise-client-urls unix://client.sock:0 \
 	--listen-peer-urls unix://peer.sock:0 --initial-advertise-peer-urls unix://peer.sock:0 \
 	--initial-cluster survivor=unix://peer.sock:0 >log 2>&1 &
@@ -71,16 +72,16 @@ while [ -e "/proc/$copy/exe" ] && [ "$(date +%s)" -lt "$most" ]; do
 	if ask --command-timeout 2s get nothing >/dev/null 2>&1; then up=yes; break; fi
 	sleep 0.1
 done
-if [ -z "$up" ] || ! ask endpoint status -w json >status.json || ! ask --command-timeout 30m snapshot save snapshot.db >/dev/null; then
+if [ -z "$up" ] || ! ask endpoint status -w json >status.json || ! ask --command-timeout 30m snapshot save snapshot.db >>log 2>&1; then
 	kill -s KILL "$copy" 2>/dev/null || true
 	tail -n 6 log >&2
-	rm -rf -- member
+	rm -rf -- data
 	echo "etcd does not open a copy of the data" >&2
 	exit 1
 fi
 kill -s TERM "$copy"
 wait "$copy" || true
-rm -rf -- member
+rm -rf -- data
 sync -f .
 trap - EXIT
 `
