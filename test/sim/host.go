@@ -249,7 +249,7 @@ func readAll(f host.File) ([]byte, error) {
 // keys once there is any.
 func (h *Host) precious(path string) bool {
 	if strings.HasPrefix(path, etcdDir+"/") {
-		return true
+		return !strings.HasPrefix(path, survivorDir+"/") // a copy
 	}
 	return strings.HasPrefix(path, pkiDir+"/") && h.w.anyData()
 }
