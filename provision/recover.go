@@ -148,7 +148,7 @@ func (rc *recovery) outlook() string {
 	case WaySurvivor:
 		b.WriteString("\nlost     nothing that the survivor knows to be committed. If another master led etcd at the end, what was acknowledged in the last moment before the others died (a heartbeat, 0.1 s) may be missing; all since then, where the survivor had been off or cut off before them")
 		if len(rc.silent()) > 0 {
-			b.WriteString("\n         An etcd that answers nobody was started anew: what it was the last to acknowledge, one write or a few, may not be marked as committed in its log, and is left out")
+			b.WriteString("\n         An etcd that answers nobody was started anew: all of its log is taken, so that what nobody was told to be written may be written")
 		}
 	case WayBackup:
 		fmt.Fprintf(&b, "\nlost     %s", lossOf(rc.best, rc.now, time.Now()))

@@ -38,7 +38,12 @@ const (
 // the other members, finds it. Its quota is off, or entries of its log that come
 // late would raise an alarm in the snapshot.
 //
-//	$1 $2 arguments that tell this host's etcd and API server
+// etcd marks in its log what is committed with the entry that follows, so that in the
+// moment of a power cut what was acknowledged last is there without a mark, and would
+// be dropped. In the copy all of the log is marked: what nobody was told to be written
+// may be written, what anybody was told is. Where that fails the copy is taken as it is.
+//
+//	$1 $2 arguments that tell this host's etcd and API server  $3 wholeLogScript
 const readDataScript = `set -eu
 umask 077
 mkdir -p /var/lib/etcd/survivor
@@ -59,25 +64,42 @@ ends kube-apiserver "$2" KILL 25
 ends etcd "$1" TERM 50
 ends etcd "$1" KILL 25
 if [ -n "$(processes etcd "$1")" ]; then echo "its etcd does not end" >&2; exit 1; fi
-mkdir data
-cp -a --reflink=auto -- ../member data/member
-./program --name survivor --data-dir data --force-new-cluster --quota-backend-bytes=-1 --log-level warn \
-	--listen-client-urls unix://client.sock:0 --advertise-client-urls unix://client.sock:0 \
-	--listen-peer-urls unix://peer.sock:0 --initial-advertise-peer-urls unix://peer.sock:0 \
-	--initial-cluster survivor=unix://peer.sock:0 >log 2>&1 &
-copy=$!
 ask() { etcdctl --endpoints unix://client.sock:0 "$@"; }
-up= most=$(($(date +%s) + 600))
-while [ -e "/proc/$copy/exe" ] && [ "$(date +%s)" -lt "$most" ]; do
-	if ask --command-timeout 2s get nothing >/dev/null 2>&1; then up=yes; break; fi
-	sleep 0.1
-done
-if [ -z "$up" ] || ! ask endpoint status -w json >status.json || ! ask --command-timeout 30m snapshot save snapshot.db >>log 2>&1; then
+given() {
+	most=$(($(date +%s) + 600))
+	while [ -e "/proc/$copy/exe" ] && [ "$(date +%s)" -lt "$most" ]; do
+		if ask --command-timeout 2s get nothing >/dev/null 2>&1; then
+			ask endpoint status -w json >status.json && ask --command-timeout 30m snapshot save snapshot.db >>log 2>&1
+			return
+		fi
+		sleep 0.1
+	done
+	return 1
+}
+tries() {
+	rm -rf -- data client.sock:0 peer.sock:0
+	mkdir data
+	cp -a --reflink=auto -- ../member data/member
+	if [ "$1" = whole ] && ! perl -e "$whole" data/member/wal; then return 1; fi
+	./program --name survivor --data-dir data --force-new-cluster --quota-backend-bytes=-1 --log-level warn \
+		--listen-client-urls unix://client.sock:0 --advertise-client-urls unix://client.sock:0 \
+		--listen-peer-urls unix://peer.sock:0 --initial-advertise-peer-urls unix://peer.sock:0 \
+		--initial-cluster survivor=unix://peer.sock:0 >log 2>&1 &
+	copy=$!
+	if given; then return; fi
 	kill -s KILL "$copy" 2>/dev/null || true
+	wait "$copy" || true
 	tail -n 6 log >&2
-	rm -rf -- data
-	echo "etcd does not open a copy of the data" >&2
-	exit 1
+	return 1
+}
+whole=$3
+if ! tries whole; then
+	echo "what its log does not mark as committed is left out, for that reason"
+	if ! tries marked; then
+		rm -rf -- data
+		echo "etcd does not open a copy of the data" >&2
+		exit 1
+	fi
 fi
 kill -s TERM "$copy"
 wait "$copy" || true
@@ -168,7 +190,7 @@ func (rc *recovery) readData(ctx context.Context, ih inventory.Host) (dataRead, 
 	if err != nil {
 		return dataRead{}, err
 	}
-	if err := kube.RunStep(ctx, h, "recover-read", sayIn(ctx), "sh", "-c", readDataScript, "sh", etcdArgument(ih), apiArgument(ih)); err != nil {
+	if err := kube.RunStep(ctx, h, "recover-read", sayIn(ctx), "sh", "-c", readDataScript, "sh", etcdArgument(ih), apiArgument(ih), wholeLogScript); err != nil {
 		return dataRead{}, err
 	}
 	text, err := h.ReadFile(ctx, readStatus)
