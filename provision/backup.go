@@ -90,6 +90,8 @@ type backing struct {
 	m       backup.Manifest
 	done    Backed
 	last    []backupStep // after it is whole
+	// given takes the snapshot from elsewhere than a member that answers; nil: one is asked.
+	given func(context.Context) error
 }
 
 func (s *Site) newBacking(o BackupOptions) *backing {
@@ -139,11 +141,10 @@ func (b *backing) begin(ctx context.Context) error {
 // snapshot takes one from the best source; when that fails on the way, from
 // the next one, chosen anew.
 func (b *backing) snapshot(ctx context.Context) error {
-	failed := map[string]error{}
-	room := b.options.Room
-	if room == nil {
-		room = b.store.Room
+	if b.given != nil {
+		return b.given(ctx)
 	}
+	failed := map[string]error{}
 	for {
 		v := b.members.Judge(ctx, etcd.Options{ReadOnly: true, Hash: true, Inputs: true})
 		if ctx.Err() != nil {
@@ -154,7 +155,7 @@ func (b *backing) snapshot(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err = room(roomFor(from.DBSize) + b.options.Spare); err == nil {
+		if err = b.hasRoom(from.DBSize); err == nil {
 			err = b.takeFrom(ctx, v, from)
 		}
 		var local *backup.LocalError
@@ -164,6 +165,15 @@ func (b *backing) snapshot(ctx context.Context) error {
 		failed[from.Host] = onHost(from.Host, err)
 		phase.Tell(ctx, fmt.Sprintf("%v; trying another member", failed[from.Host]))
 	}
+}
+
+// hasRoom wants room for a database of that size.
+func (b *backing) hasRoom(dbSize int64) error {
+	room := b.options.Room
+	if room == nil {
+		room = b.store.Room
+	}
+	return room(roomFor(dbSize) + b.options.Spare)
 }
 
 // roomFor is what a backup of a database of that size may need.

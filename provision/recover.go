@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/ha-install/ha-install/inventory"
@@ -44,6 +45,10 @@ type recovery struct {
 	why   string
 	note  *restoreNote    // of the recovery that is half done, or was done last; nil for none
 	best  backup.Manifest // of facts.backup
+
+	mu     sync.Mutex
+	read   []dataRead // what the data of those told that answer nobody
+	unread []error    // of those that could not be read
 }
 
 // Recover brings a cluster back that lost its quorum, in the way that loses
@@ -141,7 +146,10 @@ func (rc *recovery) outlook() string {
 	fmt.Fprintf(&b, "way      %s: %s", cmp.Or(string(rc.way), "none"), rc.why)
 	switch rc.way {
 	case WaySurvivor:
-		b.WriteString("\nlost     nothing that the survivor knows to be committed. If another master led etcd at the end, what was acknowledged in the last moment before the others died (a heartbeat, 0.1 s) may be missing")
+		b.WriteString("\nlost     nothing that the survivor knows to be committed. If another master led etcd at the end, what was acknowledged in the last moment before the others died (a heartbeat, 0.1 s) may be missing; all since then, where the survivor had been off or cut off before them")
+		if len(rc.silent()) > 0 {
+			b.WriteString("\n         An etcd that answers nobody was started anew: all of its log is taken, so that what nobody was told to be written may be written")
+		}
 	case WayBackup:
 		fmt.Fprintf(&b, "\nlost     %s", lossOf(rc.best, rc.now, time.Now()))
 	}
@@ -188,6 +196,14 @@ func (rc *recovery) left(ih inventory.Host) bool {
 // goOn does what was chosen, until every master that is here votes.
 func (rc *recovery) goOn(ctx context.Context, run *phase.Runner) error {
 	wake := rc.wake()
+	if rc.way == WaySurvivor && len(wake) > 0 {
+		if err := run.Run(ctx, wake); err != nil {
+			return err
+		}
+		if err := rc.lookAgain(ctx, run); err != nil {
+			return err
+		}
+	}
 	switch {
 	case rc.way == WayBringBack:
 		if err := run.Run(ctx, rc.bringBack()); err != nil {
@@ -197,8 +213,8 @@ func (rc *recovery) goOn(ctx context.Context, run *phase.Runner) error {
 		if err := rc.lookAgain(ctx, run); err != nil {
 			return err
 		}
-	case rc.way == WaySurvivor && len(wake) > 0:
-		if err := run.Run(ctx, wake); err != nil {
+	case rc.way == WaySurvivor && len(rc.silent()) > 0:
+		if err := run.Run(ctx, rc.readAll()); err != nil {
 			return err
 		}
 		if err := rc.lookAgain(ctx, run); err != nil {
@@ -243,6 +259,11 @@ func (rc *recovery) anew(ctx context.Context, run *phase.Runner) error {
 	from := rc.facts.backup
 	if rc.way == WaySurvivor {
 		if err := run.Run(ctx, []phase.Stage{phase.One(rc.survive(&from))}); err != nil {
+			return err
+		}
+	}
+	if len(rc.read)+len(rc.unread) > 0 {
+		if err := run.Run(ctx, rc.forget()); err != nil {
 			return err
 		}
 	}

@@ -61,6 +61,8 @@ func (rc *recovery) gather() recoverFacts {
 		}
 		if status != nil {
 			s.answers, s.revision, s.cluster = true, status.Revision, status.ClusterID
+		} else if i := slices.IndexFunc(rc.read, func(d dataRead) bool { return d.host == ih.Name }); i >= 0 {
+			s.read, s.revision, s.cluster = true, rc.read[i].revision, rc.read[i].cluster
 		}
 		f.masters = append(f.masters, s)
 	}

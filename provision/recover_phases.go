@@ -14,13 +14,19 @@ import (
 	"github.com/ha-install/ha-install/provision/phase"
 )
 
-// survive takes the snapshot of the most advanced member that answers.
+// survive takes the snapshot of the most advanced survivor.
 func (rc *recovery) survive(into *string) phase.Phase {
 	return phase.Phase{Name: "survivor", Do: func(ctx context.Context) error {
-		b, err := rc.backupTo(ctx, rc.Backup)
+		var b Backed
+		var err error
+		if d := rc.mostRead(); d != nil {
+			b, err = rc.backupOfRead(ctx, *d)
+		} else {
+			b, err = rc.backupTo(ctx, rc.Backup)
+		}
 		*into = b.Path
-		if err != nil && rc.facts.backup != "" {
-			return fmt.Errorf("%w\nno master's data give a snapshot; --way backup takes %s instead", err, rc.facts.backup)
+		if err != nil && ctx.Err() == nil {
+			return fmt.Errorf("%w\n%s", phase.Join(append(rc.unread, err)...), rc.withoutSurvivor())
 		}
 		return err
 	}, Explain: func(context.Context) ([]phase.Change, error) {
@@ -28,15 +34,21 @@ func (rc *recovery) survive(into *string) phase.Phase {
 	}}
 }
 
+// withoutSurvivor says what is left when no survivor's data could be had.
+func (rc *recovery) withoutSurvivor() string {
+	if rc.facts.backup == "" {
+		return "nothing was made anew, and all data are as they were; there is no backup that is whole"
+	}
+	return fmt.Sprintf("nothing was made anew, and all data are as they were\nonce they are given up: --way backup makes the cluster of %s, and loses all that was written after %s", rc.facts.backup, rc.best.Time.UTC().Format(time.DateTime+"Z"))
+}
+
 // wake starts the kubelets of masters whose etcd does not answer although its
-// data are there: etcd gives all that it has only when it runs, for its last
-// writes are in its log alone.
+// data are there. To make the cluster anew of them it is enough that etcd runs: one
+// that waits for others is asked by its data (see readAll).
 func (rc *recovery) wake() []phase.Stage {
-	var asleep []inventory.Host
-	for i, ih := range rc.whole.ControlPlanes() {
-		if m := rc.facts.masters[i]; slices.Contains(rc.facts.ours(), m.name) && !m.answers {
-			asleep = append(asleep, ih)
-		}
+	asleep := rc.silent()
+	if rc.way == WaySurvivor {
+		asleep = slices.DeleteFunc(asleep, func(ih inventory.Host) bool { return rc.seen[ih.Name].runs["etcd"] })
 	}
 	if len(asleep) == 0 {
 		return nil
@@ -49,12 +61,16 @@ func (rc *recovery) wake() []phase.Stage {
 				if err != nil {
 					return err
 				}
-				if err := runAll(ctx, h, []string{"systemctl", "restart", "kubelet.service"}); err != nil {
+				commands := [][]string{{"systemctl", "restart", "kubelet.service"}}
+				if rc.way == WayBringBack { // what a run has read that was broken off
+					commands = append(commands, []string{"rm", "-rf", readDir})
+				}
+				if err := runAll(ctx, h, commands...); err != nil {
 					return err
 				}
 				waiting, cancel := context.WithTimeout(ctx, wakeBudget)
 				defer cancel()
-				if err := phase.Wait(waiting, rc.etcdServes(ih)); err != nil {
+				if err := phase.Wait(waiting, rc.upOrWaits(ih)); err != nil {
 					phase.Tell(ctx, fmt.Sprintf("%s: its etcd does not come up with the data that are there: %v", ih.Name, err))
 				}
 				return ctx.Err()
@@ -130,7 +146,7 @@ func (rc *recovery) plan(ctx context.Context) (Plan, error) {
 		}
 		if rc.way == WaySurvivor {
 			var path string
-			stages = append(rc.wake(), phase.One(rc.survive(&path)))
+			stages = slices.Concat(rc.wake(), rc.readAll(), []phase.Stage{phase.One(rc.survive(&path))}, rc.forget())
 		}
 		stages = append(stages, r.stages()...)
 	}

@@ -33,6 +33,7 @@ type recoverSeen struct {
 	// returned has data of a cluster that was made anew without it.
 	returned bool
 	answers  bool          // its etcd does
+	read     bool          // it does not, and a copy of its data does
 	revision int64         // that it tells
 	cluster  etcd.MemberID // that it is of
 }
@@ -53,6 +54,8 @@ func (s recoverSeen) String() string {
 		return "not whole: it has no " + s.lacks
 	case s.answers && s.revision > 0:
 		return fmt.Sprintf("its etcd answers, revision %d", s.revision)
+	case s.read:
+		return fmt.Sprintf("its etcd does not answer; its data are there, revision %d", s.revision)
 	case s.data:
 		return "its etcd does not answer; its data are there"
 	}
@@ -106,7 +109,7 @@ func (f recoverFacts) unfit() string {
 func (f recoverFacts) backupAhead() bool {
 	var newest recoverSeen
 	for _, m := range f.masters {
-		if m.answers && !m.returned && m.revision > newest.revision {
+		if (m.answers || m.read) && !m.returned && m.revision > newest.revision {
 			newest = m
 		}
 	}

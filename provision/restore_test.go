@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -25,6 +26,11 @@ func teachRestores(w *sim.World) {
 	w.Script(kube.EndPodNetwork()[2], func(h *sim.Host, _ []string) ([]byte, error) { h.Bridge = ""; return nil, nil })
 	w.StepScript(unpackScript, func(h *sim.Host, args []string) []func() error {
 		return h.Unpack(args[0], args[1], args[2], args[3], args[5])
+	})
+	w.StepScript(readDataScript, func(h *sim.Host, _ []string) []func() error { return h.ReadData() })
+	w.Talk(fetchScript, func(h *sim.Host, args []string, _ io.Reader, out io.Writer) error {
+		_, err := out.Write(h.Files[args[0]].Content)
+		return err
 	})
 	w.StepScript(stopScript, func(h *sim.Host, args []string) []func() error { return h.StopColumn(args[0]) })
 	w.StepScript(startEtcdScript, func(h *sim.Host, args []string) []func() error { return h.StartEtcdAlone(args[0]) })

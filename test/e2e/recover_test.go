@@ -16,6 +16,7 @@ const survivor = "cp-1"
 func recovers(t *testing.T) {
 	t.Run("what is only stopped", broughtBack)
 	t.Run("two of three are lost", fromASurvivor)
+	t.Run("two of three are lost, the third was rebooted", fromARebootedSurvivor)
 	t.Run("all data are lost", fromTheBackup)
 }
 
@@ -94,19 +95,12 @@ func fromASurvivor(t *testing.T) {
 	recovery := func(args ...string) []string {
 		return append([]string{"recover", "--backup-directory", store}, append(args, path)...)
 	}
-	off := func(host string) {
-		undo, err := inject.PowerOff(t.Context(), host)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = undo(context.Background()) }) // it is on again by then, or the part has failed
-	}
 	// One after the other: what was acknowledged last is on the survivor.
-	off("cp-3")
+	turnOff(t, "cp-3")
 	onEach(t, []string{"cp-2"}, `systemctl stop kubelet ssh; for p in /proc/[0-9]*; do [ "$(cat $p/comm 2>/dev/null)" = etcd ] && kill -9 ${p#/proc/}; done; exit 0`)
 	word := []string{"--lost", strings.Join(others, ","), "--confirm", clusterName, "-o", "json"}
 	ha(t, recovery(word...)...).want(t, 10, "cp-2 is not dead", "is refused by it, so that it runs")
-	off("cp-2")
+	turnOff(t, "cp-2")
 
 	plan := ha(t, recovery("--plan")...)
 	for _, want := range []string{"way      survivor", "cp-2     cannot be reached", "power them on instead", "--lost cp-2,cp-3"} {
@@ -122,11 +116,7 @@ func fromASurvivor(t *testing.T) {
 	wantMembers(t, []string{survivor})
 	ps.await(t, 20, time.Minute)
 
-	for _, host := range others {
-		if err := theLab.PowerOn(t.Context(), host); err != nil {
-			t.Fatal(err)
-		}
-	}
+	turnOn(t, others...)
 	awaitOnHost(t, "cp-2", "a leader among the members of the cluster before", `etcdctl --endpoints https://127.0.0.1:2379 --cacert /etc/kubernetes/pki/etcd/ca.crt \
 		--cert /etc/kubernetes/pki/etcd/healthcheck-client.crt --key /etc/kubernetes/pki/etcd/healthcheck-client.key get --consistency=l nothing`)
 	wantMembers(t, []string{survivor})
@@ -158,6 +148,68 @@ func fromASurvivor(t *testing.T) {
 			t.Errorf("acknowledged writes lost: %v, read back: %v, %v", report.Lost, report.Verified, err)
 		}
 	}
+}
+
+// turnOff takes a host's power until it is given back.
+func turnOff(t *testing.T, host string) {
+	t.Helper()
+	undo, err := inject.PowerOff(t.Context(), host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = undo(context.Background()) }) // it is on again by then, or the part has failed
+}
+
+func turnOn(t *testing.T, hosts ...string) {
+	t.Helper()
+	for _, host := range hosts {
+		if err := theLab.PowerOn(t.Context(), host); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// fromARebootedSurvivor takes the power of all masters and gives it back to one: its
+// etcd runs and answers nobody, and there is no backup. The cluster is made of its data.
+// It led at the end, alone for a while, so that it knows all to be committed that was
+// acknowledged.
+func fromARebootedSurvivor(t *testing.T) {
+	path := writeInventory(t, nil, nil)
+	awaitFaultless(t, path, 3*time.Minute)
+	leadAt(t, survivor)
+	ps := startProbes(t, kubeconfigOf(t, path))
+	others := []string{"cp-2", "cp-3"}
+	for _, host := range append(others, survivor) {
+		turnOff(t, host)
+	}
+	turnOn(t, survivor)
+	awaitOnHost(t, survivor, "an etcd that waits for the others", "pgrep -x etcd")
+
+	recovery := []string{"recover", "--backup-directory", t.TempDir(), "--lost", strings.Join(others, ","), path}
+	plan := ha(t, append(recovery, "--plan")...)
+	for _, want := range []string{"way      survivor", survivor + "     its etcd does not answer; its data are there", "backup   none"} {
+		if plan.code != 2 || !strings.Contains(plan.stdout, want) {
+			t.Errorf("exit %d, want %q in\n%s", plan.code, want, plan.tail())
+		}
+	}
+	data := shell(t, survivor, "cd /var/lib/etcd/member/wal && ls *.wal")
+	const least = 6 // read, the backup made, stopped, exchanged, etcd started, the rest
+	killedAtEveryEnd(t, least, append(recovery, "--confirm", clusterName, "-o", "json")...)
+	wantMembers(t, []string{survivor})
+	ps.await(t, 20, time.Minute)
+	if kept := shell(t, survivor, `[ ! -e /var/lib/etcd/survivor ] && cd "$(ls -d /var/lib/etcd/member.ha-install-* | tail -n 1)/wal" && ls *.wal`); kept != data {
+		t.Errorf("the survivor's data were\n%s\nkept are\n%s", data, kept)
+	}
+
+	turnOn(t, others...)
+	for _, host := range others {
+		awaitOnHost(t, host, "an etcd of the cluster before", "pgrep -x etcd")
+	}
+	ha(t, append(recovery[:3:3], "--confirm", clusterName, path)...).want(t, 0)
+	awaitFaultless(t, path, 2*time.Minute)
+	wantMembers(t, masters)
+	ps.await(t, 20, time.Minute)
+	ps.readBack(t, "a recovery from a survivor that was rebooted")
 }
 
 // leadAt moves etcd's leadership to a master.

@@ -305,6 +305,7 @@ func (h *Host) start(argv []string, unit string) error {
 	if _, configured := h.Files["/var/lib/kubelet/config.yaml"]; unit == "kubelet.service" && !configured {
 		return nil // systemd starts it, and starts it again
 	}
+	h.waits = h.waits || unit == "kubelet.service" && !h.etcdProcess()
 	u.Active, u.Runs = true, h.sums(kind.config)
 	if unit == haproxyUnit {
 		h.drained = map[string]bool{} // a new process

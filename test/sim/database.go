@@ -40,7 +40,7 @@ func (s *etcdServer) Snapshot(_ *pb.SnapshotRequest, stream pb.Maintenance_Snaps
 		var r *pb.SnapshotResponse
 		err := s.with(stream.Context(), "snapshot", false, false, func(*pb.ResponseHeader, *member) error {
 			if i == 0 {
-				data = s.database()
+				data = s.h.database()
 			}
 			end := min(i+pieceSize, len(data))
 			r = &pb.SnapshotResponse{Blob: data[i:end], RemainingBytes: uint64(len(data) - end), Version: "3.6.8"}
@@ -57,13 +57,13 @@ func (s *etcdServer) Snapshot(_ *pb.SnapshotRequest, stream pb.Maintenance_Snaps
 }
 
 // database is the member's own, as it goes out; the world is locked.
-func (s *etcdServer) database() []byte {
-	e := s.h.w.etcd
+func (h *Host) database() []byte {
+	e := h.w.etcd
 	var ids []uint64
 	for _, m := range e.members {
 		ids = append(ids, m.id)
 	}
-	return snapdb.Sent(snapdb.DatabaseWith(s.h.w.t, max(e.revision, 1), s.h.w.stored(), ids...)) // one of nothing is none
+	return snapdb.Sent(snapdb.DatabaseWith(h.w.t, max(e.revision, 1), h.w.stored(), ids...)) // one of nothing is none
 }
 
 // stored are the objects that a snapshot holds as API servers store them: the

@@ -143,8 +143,18 @@ func (h *Host) listed() *member {
 	return nil
 }
 
-// serving is the member that runs on the host; nil when none does.
+// serving is the member that answers clients on the host; nil when none does. One
+// that has seen no quorum since it started answers nobody.
 func (h *Host) serving() *member {
+	m := h.running()
+	if h.w.together(); h.waits {
+		return nil
+	}
+	return m
+}
+
+// running is the member that runs on the host; nil when none does.
+func (h *Host) running() *member {
 	m := h.listed()
 	if m == nil || !h.etcdProcess() || h.hit("etcd") || time.Now().Before(h.etcdBack) || h.data() != fmt.Sprint(m.id) || h.etcdHas != h.data() {
 		return nil
@@ -177,12 +187,19 @@ func (w *World) together() (up []*member, voters int) {
 			continue
 		}
 		voters++
-		if h := w.at(m); h != nil && h.serving() == m && h.valid(pkiDir+"/etcd/peer.crt") {
+		if h := w.at(m); h != nil && h.running() == m && h.valid(pkiDir+"/etcd/peer.crt") {
 			up = append(up, m)
 		}
 	}
 	if voters > 1 {
 		up = slices.DeleteFunc(up, func(m *member) bool { return w.at(m).cutOff() })
+	}
+	if len(up) >= voters/2+1 {
+		for _, m := range w.etcd.members { // learners hear of it, too
+			if h := w.at(m); h != nil && h.running() == m && !h.cutOff() {
+				h.waits = false
+			}
+		}
 	}
 	return up, voters
 }

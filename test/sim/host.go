@@ -73,6 +73,10 @@ type Host struct {
 	DoesNotStart string
 	// NoEtcdutl is a host on which etcd's tool for its files is missing.
 	NoEtcdutl bool
+	// Unreadable are data that no etcd opens; Lags is by how many revisions those of
+	// the host are behind the others.
+	Unreadable bool
+	Lags       int64
 	// Behind keeps a learner from ever catching up with the leader.
 	Behind bool
 
@@ -115,6 +119,7 @@ type Host struct {
 	kubeletRuns   string    // the version that the kubelet was started in
 	etcdBack      time.Time // until then it does not serve
 	etcdUp        time.Time // since then it does; zero: for long
+	waits         bool      // its etcd has seen no quorum since it started
 	unheard       bool      // its etcd ended without handing over
 	isolated      time.Time // its etcd was cut off from the others
 	isolatedUntil time.Time
@@ -244,7 +249,7 @@ func readAll(f host.File) ([]byte, error) {
 // keys once there is any.
 func (h *Host) precious(path string) bool {
 	if strings.HasPrefix(path, etcdDir+"/") {
-		return true
+		return !strings.HasPrefix(path, survivorDir+"/") // a copy
 	}
 	return strings.HasPrefix(path, pkiDir+"/") && h.w.anyData()
 }

@@ -89,7 +89,7 @@ func (h *Host) take(from *Host) {
 	for id, lines := range from.Journals {
 		h.Journals[id] = slices.Clone(lines)
 	}
-	h.DpkgLocked, h.NoEtcdutl = from.DpkgLocked, from.NoEtcdutl
+	h.DpkgLocked, h.NoEtcdutl, h.Unreadable, h.Lags, h.waits = from.DpkgLocked, from.NoEtcdutl, from.Unreadable, from.Lags, from.waits
 	h.StepFails, h.KubeletDies, h.ReadOnly, h.Mute, h.Behind = from.StepFails, from.KubeletDies, from.ReadOnly, from.Mute, from.Behind
 	h.gone, h.lostData = from.gone, from.lostData
 	h.off, h.boots, h.orphans, h.etcdRuns, h.unheard = from.off, from.boots, from.orphans, from.etcdRuns, from.unheard
