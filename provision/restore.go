@@ -212,6 +212,8 @@ func (r *restore) stages() []phase.Stage {
 		phase.AtOnce(masters, r.exchange),
 		phase.AtOnce(masters, r.startEtcd),
 		phase.One(r.newQuorum()),
+		phase.One(r.room()),
+		phase.One(r.writes()),
 		phase.AtOnce(masters, r.startAPI),
 		phase.One(onceServed(r.noLeaders())),
 		phase.AtOnce(masters, r.startControllers),

@@ -45,10 +45,18 @@ func (r *restore) keepBackup() phase.Phase {
 	}
 }
 
+// isWhole is what a gate wants of the new cluster.
+func (r *restore) isWhole() etcd.Want {
+	return etcd.Want{What: "the new cluster", Voters: len(r.Cluster.ControlPlanes()), AllHealthy: true, Hash: true}
+}
+
 // newQuorum proves the new cluster before anything uses it: all members vote,
-// hold the same data, and are of no cluster that was there before.
+// hold the same data, and are of no cluster that was there before. Whether it takes
+// a write, which it does not with the alarm of a snapshot, is shown by writes.
 func (r *restore) newQuorum() phase.Phase {
-	all := r.quorumWith(etcd.Want{What: "the new cluster", Voters: len(r.Cluster.ControlPlanes()), AllHealthy: true, Hash: true})
+	want := r.isWhole()
+	want.NoSpace = true
+	all := r.quorumWith(want)
 	return phase.Phase{Name: "quorum", GateTimeout: restartGate, Gate: []phase.Check{all, {
 		Name: "a cluster ID of its own", Run: func(ctx context.Context) error {
 			id := r.members.Look(ctx, etcd.Options{ReadOnly: true}).ClusterID

@@ -103,8 +103,10 @@ func (s *Site) restoreNotes(ctx context.Context) (map[string]masterSeen, error) 
 }
 
 // makesAnew are the verbs that may run while a restore is half done: those that
-// finish it, and the one that takes all away.
-var makesAnew = map[string]bool{"restore": true, "recover": true, "reset": true}
+// finish it, the one that takes all away, and the one that a restore needs whose
+// cluster serves and is full by now. That one's gates want all members to vote, and
+// to be of one cluster.
+var makesAnew = map[string]bool{"restore": true, "recover": true, "reset": true, disarmVerb: true}
 
 // notHalfRestored refuses every other operation while a restore is half done.
 func (s *Site) notHalfRestored(ctx context.Context, verb string) error {
