@@ -154,7 +154,11 @@ func (n restoreNote) goOn() string {
 	if n.Onto {
 		with = ", with the same --identity or --passphrase-file"
 	}
-	return "ha-install restore INVENTORY --from " + n.From + with + ", which goes on from what is there"
+	text := "ha-install restore INVENTORY --from " + n.From + with + ", which goes on from what is there"
+	if !n.Onto {
+		text += "; where a master was lost since: ha-install recover INVENTORY"
+	}
+	return text
 }
 
 // noteBegun writes the note on a master, before anything stops.
