@@ -155,6 +155,11 @@ func (rc *recovery) outlook() string {
 			b.WriteString("\n         The balancer is yours: have it send clients to no master but those that are left")
 		}
 	}
+	if rc.leavesBehind() {
+		for _, w := range lowered(rc.whole, rc.now) {
+			b.WriteString("\nwarning  " + w)
+		}
+	}
 	if names := rc.unsaid(); len(names) > 0 {
 		fmt.Fprintf(&b, "\nwanted   --lost %s: your word that they are off and stay off", strings.Join(namesOf(rc.away()), ","))
 	}

@@ -261,7 +261,7 @@ func (r *restore) outlook() string {
 	if !r.resumed && backupPossible(r.now) {
 		b.WriteString(", and a backup of them here")
 	}
-	for _, w := range differentMembers(r.Cluster, m) {
+	for _, w := range append(differentMembers(r.Cluster, m), lowered(r.Cluster, r.now)...) {
 		b.WriteString("\nwarning  " + w)
 	}
 	for _, name := range r.away {

@@ -143,6 +143,22 @@ func (r *restore) mayHaveMore(ctx context.Context, ih inventory.Host) (bool, err
 	return err == nil && s.DBQuota > 0 && s.DBQuota < quota, ctx.Err()
 }
 
+// lowered says whose etcd runs with a larger quota than the inventory gives it: it was
+// raised by hand, and what is made anew has the inventory's.
+func lowered(c *inventory.Cluster, now etcd.Verdict) []string {
+	quota, err := templates.EtcdQuota(c)
+	if err != nil {
+		return nil // who writes the manifest says so
+	}
+	var all []string
+	for _, m := range now.Members {
+		if m.DBQuota > quota && quota > 0 {
+			all = append(all, fmt.Sprintf("etcd of %s runs with a quota of %s; it will have %s, which the inventory says (quota-backend-bytes)", m.Name, units.Bytes(m.DBQuota), units.Bytes(quota)))
+		}
+	}
+	return all
+}
+
 // stillFor is for how long what is in use has to be the same everywhere.
 const stillFor = 2 * time.Second
 

@@ -77,6 +77,28 @@ func TestRestoreOfWhatIsTooLargeForTheQuota(t *testing.T) {
 	}
 }
 
+// TestAQuotaThatWasRaisedByHandIsSaidToBeLost before anybody agrees.
+func TestAQuotaThatWasRaisedByHandIsSaidToBeLost(t *testing.T) {
+	t.Parallel()
+	c, dirs := testCluster(t), baseDirs(t)
+	start, from := backedUpCluster(t, c, dirs[0])
+	bubble(t, func(t *testing.T) {
+		w := start.World(t, c)
+		w.Bloat(mega, mega, mega, 16<<30)
+		site := Connect(w.Begin(t.Context(), nil), c, dirs[0], w.Dial)
+		defer site.Close()
+		var told string
+		if _, err := PlanRestore(t.Context(), site, RestoreOptions{From: from, Backup: backupsIn(w)}, func(text string) { told = text }); err != nil {
+			t.Fatal(err)
+		}
+		if want := "etcd of cp-2 runs with a quota of 17 GB; it will have 8.6 GB"; !strings.Contains(told, want) {
+			t.Errorf("%q is not in:\n%s", want, told)
+		}
+		lost(w, "cp-2", "cp-3")
+		planned(t, w, c, dirs[0], onlyMasters(w, "cp-1"), "etcd of cp-1 runs with a quota of 17 GB")
+	})
+}
+
 // TestARestoreThatFillsUpWhileItServes is half done, and its cluster serves: the chore
 // that takes the alarm back is not refused then.
 func TestARestoreThatFillsUpWhileItServes(t *testing.T) {
