@@ -200,3 +200,33 @@ func TestRecoverOfAFullCluster(t *testing.T) {
 		}
 	})
 }
+
+// TestABackupDoesNotReplaceWhatComesBackMeanwhile: when the way was chosen nobody
+// answered; before anything stops the half done cluster has its quorum.
+func TestABackupDoesNotReplaceWhatComesBackMeanwhile(t *testing.T) {
+	t.Parallel()
+	c, dirs := testCluster(t), baseDirs(t)
+	start, from := backedUpCluster(t, c, dirs[0])
+	bubble(t, func(t *testing.T) {
+		w := start.World(t, c)
+		killedAt(t, w, c, dirs[0], from, "try-controllers")
+		token, _ := w.Restored()
+		lost(w, "cp-3")
+		succeeded(w, "cp-3", "cp-1")
+		kubelets := func(run bool) {
+			for _, name := range []string{"cp-1", "cp-2"} {
+				w.Host(name).Units["kubelet.service"].Active = run
+			}
+		}
+		kubelets(false)
+		o := RecoverOptions{Way: WayBackup, Lost: []string{"cp-3"}, Backup: BackupOptions{Directory: from[:strings.LastIndex(from, "/prod/")]}}
+		_, err := recoverAll(t.Context(), w, withoutCA(c), dirs[0], onlyMasters(w, "cp-1", "cp-2"), o, nil, func(e phase.Event) {
+			if e.Kind == phase.Started && e.Phase == "push" {
+				kubelets(true)
+			}
+		})
+		if now, _ := w.Restored(); err == nil || !strings.Contains(err.Error(), "has its quorum") || now != token {
+			t.Errorf("error %v; of restore %s, it was of %s", err, now, token)
+		}
+	})
+}
