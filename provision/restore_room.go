@@ -58,7 +58,14 @@ func (r *restore) room() phase.Phase {
 
 // writes proves all of the new cluster, a write among it.
 func (r *restore) writes() phase.Phase {
-	return phase.Phase{Name: "writes", GateTimeout: restartGate, Gate: []phase.Check{r.quorumWith(r.isWhole())}}
+	c := &chore{r.apply}
+	return phase.Phase{Name: "writes", GateTimeout: restartGate, Gate: []phase.Check{r.quorumWith(r.isWhole()), {Name: "no alarm", Run: func(ctx context.Context) error {
+		alarms, err := c.full(ctx)
+		if err == nil && len(alarms) > 0 { // of a member that is no more it takes no vote away
+			err = fmt.Errorf("member %s has a %s alarm", alarms[0].Member, alarms[0].Kind)
+		}
+		return err
+	}}}}
 }
 
 // rewriteUnused defragments a member where it is worth it, when all members are there.

@@ -119,7 +119,7 @@ func TestARestoreThatFillsUpWhileItServes(t *testing.T) {
 		if !errors.Is(err, context.Canceled) {
 			t.Fatal(err)
 		}
-		w.Bloat(33*mega, 33*mega, 32*mega, 32*mega, "cp-2") // and more than may stay
+		w.Bloat(33*mega, 33*mega, 32*mega, 32*mega, "cp-1", "cp-2") // and more than may stay
 		_, err = restoreAll(t.Context(), w, small, dirs[0], RestoreOptions{From: from}, nil, nil)
 		var refused *etcd.QuorumError
 		if !errors.As(err, &refused) || !strings.Contains(refused.Run, "delete objects") || !strings.Contains(refused.Run, "ha-install etcd alarms disarm") {
