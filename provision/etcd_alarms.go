@@ -17,12 +17,14 @@ import (
 // as always, but for the writes that are refused.
 var despite = etcd.Want{AllHealthy: true, NoSpace: true}
 
+const disarmVerb = "etcd alarms disarm"
+
 // DisarmAlarms takes NOSPACE alarms back, and their cause before: old revisions are
 // compacted, which frees room inside the databases; each member is defragmented,
 // which gives it back; only then, and where it was enough, the alarms go, and a write
 // proves it. In any other order the next write would raise them again.
 func DisarmAlarms() Chore {
-	return Chore{"etcd alarms disarm", func(ctx context.Context, c *chore) ([]phase.Stage, error) {
+	return Chore{disarmVerb, func(ctx context.Context, c *chore) ([]phase.Stage, error) {
 		v := c.look(ctx)
 		if err := unalarmed("disarm", v, etcd.KindCorrupt); err != nil {
 			return nil, err
@@ -92,27 +94,30 @@ func (c *chore) statuses(ctx context.Context) ([]etcd.Status, error) {
 func (c *chore) compact() phase.Phase {
 	return phase.Phase{
 		Name: "compact", Done: c.noAlarm,
-		Needs: []phase.Check{c.despiteAlarms("before revisions are compacted")},
-		Do: func(ctx context.Context) error {
-			all, err := c.statuses(ctx)
-			if err != nil {
-				return err
-			}
-			revision := int64(0)
-			for _, s := range all {
-				revision = max(revision, s.Revision)
-			}
-			if err := c.members.Compact(ctx, revision); err != nil {
-				return err
-			}
-			return c.awaitCompacted(ctx)
-		},
+		Needs:       []phase.Check{c.despiteAlarms("before revisions are compacted")},
+		Do:          c.compactAll,
 		Gate:        []phase.Check{c.despiteAlarms("revisions are compacted")},
 		GateTimeout: restartGate,
 		Explain: func(context.Context) ([]phase.Change, error) {
 			return []phase.Change{{Kind: changeRun, Name: "etcd's old revisions", Text: "compacted: what keys were before is forgotten; clients that watch from an older revision begin anew"}}, nil
 		},
 	}
+}
+
+// compactAll has all members forget what keys were before.
+func (c *chore) compactAll(ctx context.Context) error {
+	all, err := c.statuses(ctx)
+	if err != nil {
+		return err
+	}
+	revision := int64(0)
+	for _, s := range all {
+		revision = max(revision, s.Revision)
+	}
+	if err := c.members.Compact(ctx, revision); err != nil {
+		return err
+	}
+	return c.awaitCompacted(ctx)
 }
 
 const (
@@ -185,15 +190,7 @@ func (c *chore) disarm() phase.Phase {
 	return phase.Phase{
 		Name: "disarm", Done: c.noAlarm,
 		Needs: []phase.Check{c.despiteAlarms("before alarms are taken back"), c.rooms()},
-		Do: func(ctx context.Context) error {
-			alarms, err := c.full(ctx)
-			for _, alarm := range alarms {
-				if err == nil {
-					err = c.members.Disarm(ctx, alarm)
-				}
-			}
-			return err
-		},
+		Do:    c.disarmAll,
 		Gate: []phase.Check{{Name: "the alarms to be gone", Run: func(ctx context.Context) error {
 			alarms, err := c.full(ctx)
 			if err == nil && len(alarms) > 0 {
@@ -205,6 +202,17 @@ func (c *chore) disarm() phase.Phase {
 			return []phase.Change{{Kind: changeRun, Name: "etcd's alarms", Text: "taken back, if there is room in every database then"}}, nil
 		},
 	}
+}
+
+// disarmAll takes all NOSPACE alarms back.
+func (c *chore) disarmAll(ctx context.Context) error {
+	alarms, err := c.full(ctx)
+	for _, alarm := range alarms {
+		if err == nil {
+			err = c.members.Disarm(ctx, alarm)
+		}
+	}
+	return err
 }
 
 // hasRoom says that a database would not raise its alarm again with the next write.
@@ -225,7 +233,7 @@ func (c *chore) rooms() phase.Check {
 			return phase.Final(&etcd.QuorumError{
 				What: "disarm", Verdict: c.look(ctx),
 				Reason: fmt.Sprintf("the database of %s still has %s of a quota of %s, compacted and defragmented; the next write would raise the alarm again", c.Cluster.ControlPlanes()[i].Name, units.Bytes(s.DBSize), units.Bytes(s.DBQuota)),
-				Run:    "delete objects that are not needed (deleting works while the alarm is raised), or raise quota-backend-bytes of etcd on each master; then the same command again",
+				Run:    "delete objects that are not needed (deleting works while the alarm is raised), or raise quota-backend-bytes of etcd in its manifest on each master, and in the inventory too, by which an upgrade or a restore writes the manifest anew; then the same command again",
 			})
 		}
 		return nil

@@ -23,9 +23,13 @@ func peerURL(ih inventory.Host) string {
 }
 
 // newMembers makes the view of etcd through every master's own connection.
-func (s *Site) newMembers() *etcd.Members {
+func (s *Site) newMembers() *etcd.Members { return s.membersOf(s.Cluster) }
+
+// membersOf is the view of all masters of a cluster, also of those that the site
+// leaves out: without them they would be members on no host of the inventory.
+func (s *Site) membersOf(c *inventory.Cluster) *etcd.Members {
 	var targets []etcd.Target
-	for _, ih := range s.Cluster.ControlPlanes() {
+	for _, ih := range c.ControlPlanes() {
 		targets = append(targets, etcd.Target{
 			Name: ih.Name, PeerURL: peerURL(ih), ClientURL: "https://127.0.0.1:2379",
 			Dial: func(ctx context.Context, network, address string) (net.Conn, error) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -43,6 +44,7 @@ type recovery struct {
 	facts recoverFacts
 	way   RecoverWay
 	why   string
+	full  bool            // etcd votes, and takes no write
 	note  *restoreNote    // of the recovery that is half done, or was done last; nil for none
 	best  backup.Manifest // of facts.backup
 
@@ -122,6 +124,7 @@ func (rc *recovery) begin(ctx context.Context) (err error) {
 	if rc.note = rc.lastNote(); rc.note != nil && rc.note.Onto && !rc.note.Done {
 		return halfDone(*rc.note, "its hosts")
 	}
+	rc.full = rc.isFull(ctx)
 	rc.facts = rc.gather()
 	if err := rc.bestBackup(ctx); err != nil {
 		return err
@@ -153,11 +156,16 @@ func (rc *recovery) outlook() string {
 	case WayBackup:
 		fmt.Fprintf(&b, "\nlost     %s", lossOf(rc.best, rc.now, time.Now()))
 	}
-	if away := namesOf(rc.away()); len(away) > 0 && rc.way.remakes() {
+	if away := namesOf(rc.away()); len(away) > 0 && rc.leavesBehind() {
 		fmt.Fprintf(&b, "\nwarning  %s cannot be reached. If they are only off, power them on instead: with them nothing is lost.", strings.Join(away, ", "))
 		b.WriteString("\n         Once the cluster is made anew they must not serve: the balancers are told to leave them out, and their data cannot join")
 		if rc.whole.Spec.LoadBalancer.Mode == inventory.BalancerExternal {
 			b.WriteString("\n         The balancer is yours: have it send clients to no master but those that are left")
+		}
+	}
+	if rc.leavesBehind() {
+		for _, w := range lowered(rc.whole, rc.now) {
+			b.WriteString("\nwarning  " + w)
 		}
 	}
 	if names := rc.unsaid(); len(names) > 0 {
@@ -188,7 +196,7 @@ func (rc *recovery) left(ih inventory.Host) bool {
 	case ih.Role != inventory.RoleControlPlane:
 		return true
 	case rc.way == WayFinish:
-		return rc.note.has(ih)
+		return rc.note.has(ih) && !slices.Contains(rc.facts.without, ih.Name)
 	}
 	return m.lacks == "" && m.marker.CASHA256 != ""
 }
@@ -316,6 +324,11 @@ func (rc *recovery) canFinish() bool {
 func (rc *recovery) remakeFrom(source restoreSource, o RestoreOptions) (*restore, func()) {
 	here, done := rc.withOnly(rc.left)
 	r := &restore{apply: &apply{Site: here}, RestoreOptions: o, verb: "recover", source: source, whole: rc.whole, saved: rc.way == WaySurvivor, lost: rc.Lost, before: rc.before}
+	if len(rc.facts.without) > 0 {
+		r.goesOn, r.before = rc.note, nil
+		_ = here.members.Close()
+		here.members = here.membersOf(rc.whole)
+	}
 	for _, ih := range rc.whole.Spec.Hosts {
 		if _, in := here.Cluster.HostByName(ih.Name); !in {
 			r.away = append(r.away, ih.Name)
@@ -326,6 +339,10 @@ func (rc *recovery) remakeFrom(source restoreSource, o RestoreOptions) (*restore
 
 // join has the bare masters join, by all that apply does, and says what is missing.
 func (rc *recovery) join(ctx context.Context, run *phase.Runner) error {
+	if without := rc.facts.without; rc.way == WayFinish && len(without) > 0 {
+		return run.Run(ctx, []phase.Stage{phase.One(says("missing", fmt.Sprintf("missing: %s, of which the new cluster has a member that does not vote.\nOne that is only off: power it on, then ha-install recover. One that is lost: ha-install replace INVENTORY %s",
+			strings.Join(without, ", "), without[0]), phase.Data{"missing": without}))})
+	}
 	var away, unfit []string
 	bare := false
 	for _, m := range rc.facts.masters {

@@ -32,6 +32,7 @@ func (rc *recovery) gather() recoverFacts {
 	// Once etcd was made anew only what is of the new cluster counts: old members
 	// may have a quorum of their own.
 	f := recoverFacts{quorum: rc.now.State.HasQuorum() && (!anew || rc.now.ClusterID == rc.note.After)}
+	f.full = rc.full && (!anew || rc.now.ClusterID == rc.note.After)
 	for _, m := range rc.now.Members {
 		if m.Inputs == nil || m.Inputs.Last == nil {
 			continue
@@ -75,12 +76,34 @@ func (rc *recovery) gather() recoverFacts {
 		return f
 	}
 	f.halfDone = true
+	var gone []string
+	serves := f.quorum || f.full
 	for _, ih := range rc.whole.ControlPlanes() {
-		if _, here := rc.seen[ih.Name]; !here && rc.note.has(ih) {
+		m, here := rc.seen[ih.Name]
+		switch {
+		case !rc.note.has(ih):
+		case !here:
 			f.stuck = append(f.stuck, ih.Name)
+			gone = append(gone, ih.Name)
+		case m.bare():
+			gone = append(gone, ih.Name)
+		default:
+			serves = serves && m.renewed(rc.note.Token) == nil
 		}
 	}
+	if serves {
+		f.without = gone
+	}
 	return f
+}
+
+// isFull says that etcd votes and takes no write all the same: a database is at its
+// quota.
+func (rc *recovery) isFull(ctx context.Context) bool {
+	if !slices.ContainsFunc(rc.now.Alarms, func(a etcd.Alarm) bool { return a.Kind == etcd.KindNoSpace }) {
+		return false
+	}
+	return rc.members.Judge(ctx, etcd.Options{ReadOnly: true, NoSpace: true}).State.HasQuorum()
 }
 
 // has says that a master takes part in what the note is about.

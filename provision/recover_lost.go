@@ -27,10 +27,15 @@ func (w RecoverWay) remakes() bool {
 	return w == WaySurvivor || w == WayBackup || w == WayFinish
 }
 
+// leavesBehind says that etcd is made anew without those that are away. That is not
+// so where it was, and has its quorum: one that comes back is a member of it, or
+// finds nobody who takes it for one.
+func (rc *recovery) leavesBehind() bool { return rc.way.remakes() && len(rc.facts.without) == 0 }
+
 // unsaid are the hosts that cannot be reached and that nobody has said to be
 // lost: not now, and not when a recovery was begun that is half done.
 func (rc *recovery) unsaid() []string {
-	if !rc.way.remakes() {
+	if !rc.leavesBehind() {
 		return nil
 	}
 	said := rc.Lost
@@ -52,7 +57,7 @@ func (rc *recovery) checkLost(ctx context.Context) error {
 			return &ConflictError{What: name + " is not lost: it can be reached", Why: "it takes part, or is stopped, by what is found on it", Run: "the same command without " + name + " in --lost"}
 		}
 	}
-	if !rc.way.remakes() {
+	if !rc.leavesBehind() {
 		return nil
 	}
 	return rc.unseen(ctx)
@@ -92,7 +97,7 @@ func (rc *recovery) agreed() error {
 // broken off; and old members on hosts that do not take part are stopped.
 func (rc *recovery) before(r *restore) []phase.Stage {
 	gate := phase.Check{Name: "quorum to be lost, and what is lost to be seen by nobody", Run: func(ctx context.Context) error {
-		if v := rc.members.Judge(ctx, etcd.Options{ReadOnly: true, Inputs: true}); !r.resumed && !rc.facts.halfDone && v.State.HasQuorum() {
+		if v := rc.members.Judge(ctx, etcd.Options{ReadOnly: true, Inputs: true}); !r.resumed && v.State.HasQuorum() {
 			return phase.Final(hasQuorum())
 		}
 		if err := rc.unseen(ctx); err != nil {

@@ -87,7 +87,7 @@ const wakeBudget = 2 * time.Minute
 
 // bringBack starts what is only stopped, and proves quorum.
 func (rc *recovery) bringBack() []phase.Stage {
-	gate := rc.quorumWith(etcd.Want{What: "brought back"})
+	gate := rc.quorumWith(etcd.Want{What: "brought back", NoSpace: true})
 	return append(rc.wake(), phase.One(phase.Phase{Name: "quorum", Gate: []phase.Check{gate}, GateTimeout: restartGate}))
 }
 
@@ -115,7 +115,7 @@ func (rc *recovery) newOneHolds(returned []inventory.Host) phase.Check {
 			return !slices.ContainsFunc(returned, func(r inventory.Host) bool { return r.Name == ih.Name })
 		})
 		defer done()
-		v, err := here.members.Gate(ctx, etcd.Want{What: "before members of the cluster before are taken off"}, etcd.PreGateBudget)
+		v, err := here.members.Gate(ctx, etcd.Want{What: "before members of the cluster before are taken off", NoSpace: true}, etcd.PreGateBudget)
 		if err != nil {
 			return phase.Final(err)
 		}
@@ -151,7 +151,7 @@ func (rc *recovery) plan(ctx context.Context) (Plan, error) {
 		stages = append(stages, r.stages()...)
 	}
 	stages = append(stages, rc.giveUp()...)
-	if bare := rc.facts.names(func(m recoverSeen) bool { return m.bare || m.returned }); len(bare) > 0 {
+	if bare := rc.facts.names(func(m recoverSeen) bool { return m.bare || m.returned }); len(bare) > 0 && len(rc.facts.without) == 0 {
 		stages = append(stages, phase.One(phase.Phase{
 			Name: "apply", Do: func(context.Context) error { return errReadOnly },
 			Explain: func(context.Context) ([]phase.Change, error) {

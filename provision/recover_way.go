@@ -69,6 +69,8 @@ type recoverFacts struct {
 	halfDone bool     // a note says so
 	snapshot string   // of what is half done, on the machine that began it
 	stuck    []string // who takes part in what is half done, and cannot be reached
+	without  []string // who takes part in it and is away or bare, where the others are the new cluster and have its quorum
+	full     bool     // etcd votes, and takes no write: a database is at its quota
 	planned  bool     // a restore was begun and has stopped nothing; the cluster is well
 	// backup is the best one that is whole, "" for none; its revision, and the
 	// cluster that it is of.
@@ -122,10 +124,15 @@ func (f recoverFacts) choose(wished RecoverWay) (RecoverWay, string, error) {
 	majority := len(f.masters)/2 + 1
 	returned := f.names(func(m recoverSeen) bool { return m.returned })
 	bare := f.names(func(m recoverSeen) bool { return m.bare })
+	away := f.names(func(m recoverSeen) bool { return m.away })
 	ours := f.ours()
 	switch {
 	case f.planned:
 		return "", "", &ConflictError{What: "a restore is half done, and quorum holds", Why: "it has stopped nothing yet; to finish it would lose what was written since its backup", Run: "ha-install restore INVENTORY --from " + f.snapshot + ", if that is meant"}
+	case f.halfDone && len(f.without) > 0 && wished != WayNone:
+		return "", "", hasQuorum()
+	case f.halfDone && len(f.without) > 0:
+		return WayFinish, fmt.Sprintf("what is half done goes on without %s: the others are the new cluster, and have its quorum", strings.Join(f.without, ", ")), nil
 	case f.halfDone && len(f.stuck) == 0:
 		return WayFinish, "what is half done goes on", nil
 	case f.halfDone && wished == WayBackup && f.backup != "":
@@ -135,6 +142,8 @@ func (f recoverFacts) choose(wished RecoverWay) (RecoverWay, string, error) {
 			Run: "bring it back, then the same command again; where it is lost for good, too: ha-install recover --way backup --lost " + strings.Join(f.stuck, ",") + ", which begins anew from the best backup; the snapshot of what is half done is one, in " + f.snapshot}
 	case f.quorum && len(returned) > 0:
 		return WayClean, fmt.Sprintf("%s came back with data of the cluster before, which cannot merge with that of now", strings.Join(returned, ", ")), nil
+	case f.full && (wished == WayNone || f.quorum || len(away) == 0):
+		return "", "", f.noSpace(away)
 	case f.quorum && wished != WayNone:
 		return "", "", hasQuorum()
 	case f.quorum && len(bare) > 0:
@@ -161,6 +170,19 @@ func (f recoverFacts) choose(wished RecoverWay) (RecoverWay, string, error) {
 		return WayBackup, "no master that can be reached has its data", nil
 	}
 	return "", "", f.impossible("", "no master that can be reached has its data, and there is no backup that is whole")
+}
+
+// noSpace refuses where etcd is full and well else: no way of a recovery makes room
+// without losing anything.
+func (f recoverFacts) noSpace(away []string) error {
+	run := disarmVerb + " INVENTORY"
+	if len(away) > 0 {
+		run += "; it wants all masters: power " + strings.Join(away, ", ") + " on"
+		if !f.quorum {
+			run += ". What is lost for good: ha-install recover --way survivor --lost " + strings.Join(away, ",") + ", which makes the cluster anew of those that are left, and room in it"
+		}
+	}
+	return &ConflictError{What: "the cluster takes no write, and has not lost its quorum", Why: "its members vote, and a database is at its quota (NOSPACE alarm)", Run: "ha-install " + run}
 }
 
 func (f recoverFacts) impossible(way RecoverWay, why string) error {

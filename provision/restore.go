@@ -27,6 +27,9 @@ type restore struct {
 	note   restoreNote
 	// resumed says that the note is of an earlier run that did not come to its end.
 	resumed bool
+	// goesOn is a note that is finished without some of those who took part: the new
+	// cluster has its quorum among the masters of the site.
+	goesOn *restoreNote
 	// restored is the note of an earlier run that did; nil for none.
 	restored *restoreNote
 	away     []string                     // hosts that are left out
@@ -151,7 +154,9 @@ func (r *restore) begin(ctx context.Context) (err error) {
 	if !r.Again {
 		r.restored = completed(notes, len(r.Cluster.ControlPlanes()), r.source.sum)
 	}
-	if n := adopt(notes, r.source.sum, cluster); n != nil {
+	if r.goesOn != nil {
+		r.note, r.resumed = *r.goesOn, true
+	} else if n := adopt(notes, r.source.sum, cluster); n != nil {
 		r.note, r.resumed = *n, true
 	} else {
 		r.note = r.newNote(notes, cluster)
@@ -216,6 +221,8 @@ func (r *restore) stages() []phase.Stage {
 		phase.AtOnce(masters, r.exchange),
 		phase.AtOnce(masters, r.startEtcd),
 		phase.One(r.newQuorum()),
+		phase.One(r.room()),
+		phase.One(r.writes()),
 		phase.AtOnce(masters, r.startAPI),
 		phase.One(onceServed(r.noLeaders())),
 		phase.AtOnce(masters, r.startControllers),
@@ -224,7 +231,7 @@ func (r *restore) stages() []phase.Stage {
 		phase.One(onceServed(r.rememberExisting())),
 		phase.One(onceServed(r.sweepTokens())),
 		phase.One(r.tryControllers()),
-		phase.One(r.verify()),
+		phase.One(r.verifyHere()),
 		phase.AtOnce(masters, r.finish),
 		phase.One(r.report()),
 	})
@@ -258,7 +265,7 @@ func (r *restore) outlook() string {
 	if !r.resumed && backupPossible(r.now) {
 		b.WriteString(", and a backup of them here")
 	}
-	for _, w := range differentMembers(r.Cluster, m) {
+	for _, w := range append(differentMembers(r.Cluster, m), lowered(r.Cluster, r.now)...) {
 		b.WriteString("\nwarning  " + w)
 	}
 	for _, name := range r.away {

@@ -45,10 +45,22 @@ func (r *restore) keepBackup() phase.Phase {
 	}
 }
 
+// isWhole is what a gate wants of the new cluster; where one of its masters was lost
+// since, that it votes.
+func (r *restore) isWhole() etcd.Want {
+	if r.goesOn != nil {
+		return etcd.Want{What: "the new cluster"}
+	}
+	return etcd.Want{What: "the new cluster", Voters: len(r.Cluster.ControlPlanes()), AllHealthy: true, Hash: true}
+}
+
 // newQuorum proves the new cluster before anything uses it: all members vote,
-// hold the same data, and are of no cluster that was there before.
+// hold the same data, and are of no cluster that was there before. Whether it takes
+// a write, which it does not with the alarm of a snapshot, is shown by writes.
 func (r *restore) newQuorum() phase.Phase {
-	all := r.quorumWith(etcd.Want{What: "the new cluster", Voters: len(r.Cluster.ControlPlanes()), AllHealthy: true, Hash: true})
+	want := r.isWhole()
+	want.NoSpace = true
+	all := r.quorumWith(want)
 	return phase.Phase{Name: "quorum", GateTimeout: restartGate, Gate: []phase.Check{all, {
 		Name: "a cluster ID of its own", Run: func(ctx context.Context) error {
 			id := r.members.Look(ctx, etcd.Options{ReadOnly: true}).ClusterID
@@ -62,6 +74,24 @@ func (r *restore) newQuorum() phase.Phase {
 			return nil
 		},
 	}}}
+}
+
+// verifyHere is apply's proof of all; without a master that was lost since, of those
+// that are here.
+func (r *restore) verifyHere() phase.Phase {
+	p := r.verify()
+	if r.goesOn == nil {
+		return p
+	}
+	p.Gate = []phase.Check{r.quorumWith(r.isWhole())}
+	for _, ih := range r.Cluster.ControlPlanes() {
+		p.Gate = append(p.Gate, r.columnReady(ih), r.served(ih))
+	}
+	p.Gate = append(p.Gate, r.leaders())
+	for _, ih := range r.Cluster.Nodes() {
+		p.Gate = append(p.Gate, r.nodeReady(ih))
+	}
+	return p
 }
 
 // tryControllers has a Deployment made, scaled and deleted: what acts on the API

@@ -74,9 +74,15 @@ rm -rf -- "restore-$1"
 sync -f .
 `
 
-// startEtcdScript writes etcd's static pod, and starts the kubelet with it alone.
+// startEtcdScript writes etcd's static pod, and starts the kubelet with it alone. An
+// etcd that runs already, with less than it may have by now, is ended before.
+//
+//	$1 kubeadm's configuration  $2 an argument that tells this host's etcd
 const startEtcdScript = `set -eu
+systemctl stop kubelet.service
 kubeadm init phase etcd local --config "$1"
+` + endFunctions + `ends etcd "$2" TERM 50
+ends etcd "$2" KILL 25
 systemctl start kubelet.service
 `
 
@@ -246,12 +252,16 @@ func (r *restore) isNew(ih inventory.Host) phase.Check {
 func (r *restore) startEtcd(ih inventory.Host) phase.Phase {
 	p := phase.Phase{
 		Name: "start-etcd", Host: ih.Name,
-		Done: func(context.Context) (bool, error) {
+		Done: func(ctx context.Context) (bool, error) {
 			m := r.seen[ih.Name]
-			return r.stands(ih) && m.manifest["etcd"] && m.kubelet, nil
+			if !r.stands(ih) || !m.manifest["etcd"] || !m.kubelet {
+				return false, nil
+			}
+			more, err := r.mayHaveMore(ctx, ih)
+			return !more, err
 		},
 		Do: func(ctx context.Context) error {
-			return r.columnStep(ctx, ih, "restore-etcd", startEtcdScript, templates.Init{EtcdExisting: true}) // its data know the others; naming them here would let an emptied directory join under its old ID
+			return r.columnStep(ctx, ih, "restore-etcd", startEtcdScript, templates.Init{EtcdExisting: true}, etcdArgument(ih)) // its data know the others; naming them here would let an emptied directory join under its old ID
 		},
 		Gate:        []phase.Check{r.etcdServes(ih)},
 		GateTimeout: restartGate,

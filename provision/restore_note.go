@@ -103,8 +103,10 @@ func (s *Site) restoreNotes(ctx context.Context) (map[string]masterSeen, error) 
 }
 
 // makesAnew are the verbs that may run while a restore is half done: those that
-// finish it, and the one that takes all away.
-var makesAnew = map[string]bool{"restore": true, "recover": true, "reset": true}
+// finish it, the one that takes all away, and the one that a restore needs whose
+// cluster serves and is full by now. That one's gates want all members to vote, and
+// to be of one cluster.
+var makesAnew = map[string]bool{"restore": true, "recover": true, "reset": true, disarmVerb: true}
 
 // notHalfRestored refuses every other operation while a restore is half done.
 func (s *Site) notHalfRestored(ctx context.Context, verb string) error {
@@ -152,7 +154,11 @@ func (n restoreNote) goOn() string {
 	if n.Onto {
 		with = ", with the same --identity or --passphrase-file"
 	}
-	return "ha-install restore INVENTORY --from " + n.From + with + ", which goes on from what is there"
+	text := "ha-install restore INVENTORY --from " + n.From + with + ", which goes on from what is there"
+	if !n.Onto {
+		text += "; where a master was lost since: ha-install recover INVENTORY"
+	}
+	return text
 }
 
 // noteBegun writes the note on a master, before anything stops.

@@ -4,7 +4,9 @@ import (
 	"context"
 	"maps"
 	"net/http"
+	"regexp"
 	"slices"
+	"strconv"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -47,6 +49,35 @@ func (s space) most() int64 {
 	}
 	return plainQuota
 }
+
+// restored is what new members have of a snapshot: the size of what was there, and
+// the alarms, of members that are no more.
+func (s space) restored(members []*member) space {
+	size := database{plainSize, plainInUse}
+	for _, d := range s.dbs {
+		if d.size > size.size {
+			size = d
+		}
+	}
+	s = s.clone()
+	s.dbs = map[uint64]database{}
+	for _, m := range members {
+		s.dbs[m.id] = size
+	}
+	return s
+}
+
+// quotaIn is etcd's in one of kubeadm's configurations.
+func (h *Host) quotaIn(config string) int64 {
+	found := quotaArgument.FindSubmatch(h.Files[config].Content)
+	if found == nil {
+		return 0
+	}
+	n, _ := strconv.ParseInt(string(found[1]), 10, 64)
+	return n
+}
+
+var quotaArgument = regexp.MustCompile(`name: quota-backend-bytes\s+value: "(\d+)"`)
 
 // Bloat gives every member a database of that many bytes, of which so many hold
 // data and kept are needed, under a quota; alarmed are the hosts whose member has
@@ -109,10 +140,10 @@ func (s *etcdServer) Defragment(ctx context.Context, _ *pb.DefragmentRequest) (r
 		if up, voters := w.together(); len(up) < voters {
 			w.accuse("%s was defragmented while a voter was away", m.name)
 		}
-		if w.leader() == m {
+		if _, voters := w.together(); voters > 1 && w.leader() == m {
 			w.accuse("%s was defragmented while it led", m.name)
 		}
-		if !w.out(m.name) {
+		if s.h.apiUp() && !w.out(m.name) {
 			w.accuse("%s was defragmented while balancers sent it clients", m.name)
 		}
 		d := w.etcd.space.of(m.id)

@@ -134,11 +134,17 @@ func (h *Host) ExchangeData(token string) error {
 	return nil
 }
 
-// StartEtcdAlone writes etcd's static pod and starts the kubelet with it.
+// StartEtcdAlone writes etcd's static pod and starts the kubelet with it. An etcd that
+// runs is ended before.
 func (h *Host) StartEtcdAlone(config string) []func() error {
 	return []func() error{
+		func() error { h.halt("kubelet.service"); return nil },
 		func() error { return h.EtcdManifest(config) },
-		func() error { return h.start([]string{"systemctl", "start", "kubelet"}, "kubelet.service") },
+		func() error { h.etcdHas, h.orphans = "", false; return nil },
+		func() error {
+			h.w.etcd.space.quota = h.quotaIn(config)
+			return h.start([]string{"systemctl", "start", "kubelet"}, "kubelet.service")
+		},
 	}
 }
 
@@ -188,6 +194,7 @@ func (h *Host) adopt() {
 		name, url, _ := strings.Cut(part, "=")
 		e.members = append(e.members, &member{id: idOf(token, name), name: name, peerURL: url})
 	}
+	e.space = h.w.etcd.space.restored(e.members)
 	h.w.etcd = e
 	if h.w.Stored != nil {
 		h.w.API = h.w.Stored.Clone()
