@@ -168,9 +168,8 @@ func (r *restore) begin(ctx context.Context) (err error) {
 func (r *restore) newNote(notes map[string]restoreNote, cluster string) restoreNote {
 	at := time.Now().UTC().Truncate(time.Second)
 	revision, before := newestRevision(r.now)
-	loss := lossOf(r.source.m, r.now, at)
-	if r.saved && revision == 0 { // nobody answers: the snapshot has all that there is
-		before, loss.Revisions = r.source.m.ClusterID, 0
+	if r.saved && revision == 0 { // nobody answers: the snapshot tells of which cluster it is
+		before = r.source.m.ClusterID
 	}
 	highest := revision
 	for _, n := range notes { // of clusters that nobody can ask any more
@@ -181,7 +180,7 @@ func (r *restore) newNote(notes map[string]restoreNote, cluster string) restoreN
 	return restoreNote{
 		Token: newToken(r.Cluster.Metadata.Name), Verb: r.verb, From: r.source.dir, By: r.Operation.Operator,
 		SHA256: r.source.sum, Bytes: r.source.size, Manifest: m, Bump: bump, Cluster: cluster,
-		Lost: r.lost, Before: before, Revision: m.Snapshot.Revision + bump, Loss: loss, Began: at,
+		Lost: r.lost, Before: before, Revision: m.Snapshot.Revision + bump, Loss: lossOf(m, r.now, at), Began: at,
 	}
 }
 
