@@ -14,6 +14,7 @@ import (
 // under way on them. It does not change, and any number of worlds can go on
 // from it.
 type State struct {
+	mayEnd bool
 	hosts  map[string]*Host
 	etcd   etcdState
 	api    *kubeapi.Server
@@ -31,7 +32,7 @@ func (w *World) Keep() *State {
 }
 
 func (w *World) freeze() *State {
-	s := &State{hosts: map[string]*Host{}, etcd: w.etcd.clone(), api: w.API.Clone(), audits: w.audits, script: w.script, talks: w.talks, steps: w.steps}
+	s := &State{hosts: map[string]*Host{}, etcd: w.etcd.clone(), api: w.API.Clone(), audits: w.audits, script: w.script, talks: w.talks, steps: w.steps, mayEnd: w.MayEnd}
 	s.audits.broken = slices.Clone(w.audits.broken)
 	for name, h := range w.hosts {
 		s.hosts[name] = &Host{name: name}
@@ -61,6 +62,7 @@ func (s *State) World(t testing.TB, c *inventory.Cluster) *World {
 			o.take(h)
 		}
 	}
+	w.MayEnd = s.mayEnd && s.Steps() > 0 // they go on before any run says so
 	w.etcd.electAt = time.Time{}
 	for _, h := range w.sorted() {
 		h.etcdUp = time.Time{}
