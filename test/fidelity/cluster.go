@@ -366,7 +366,8 @@ func Balancer() []Claim {
 			v, err := haproxy.Backend{Socket: templates.HAProxySocket, Name: templates.HAProxyBackend}.Look(ctx, s.Host)
 			var all []string
 			for _, server := range v.Servers {
-				all = append(all, fmt.Sprint(server.Name, " ", server.State, " ", server.Well, " ", server.Check))
+				check := strings.Replace(server.Check, "L7OK 0", "L7OK 200", 1) // it has no code while a check is under way
+				all = append(all, fmt.Sprint(server.Name, " ", server.State, " ", server.Well, " ", check))
 			}
 			return strings.Join(all, ", ") + ", " + seen(err)
 		}, "cp-1 UP true L7OK 200, cp-2 UP true L7OK 200, cp-3 UP true L7OK 200, done"},
