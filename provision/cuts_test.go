@@ -235,8 +235,9 @@ func sample(cuts []sim.Cut, n int) []sim.Cut {
 const shards = 3
 
 // everywhere stops the workflow at every point at which a kill -9 can leave
-// another world, to be run again at once or, every other time, much later, and at a sample of its calls in every other way. Without the
-// flag of the same name it is content with a few.
+// another world, to be run again at once or, every other time, much later; and at a
+// sample of its calls in every other way. Without the flag of the same name it is
+// content with a few.
 func (f workflow) everywhere(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(400)) // worlds are small, and there are thousands
 	if about := f.about; *callsFlag != "" {

@@ -64,10 +64,10 @@ type replacement struct {
 	member etcd.Member   // of the lost master; ID 0 when it has none
 	node   bool          // its Node is in the API
 	fenced bool          // nothing of the cluster is on the host that comes under its name
-	ended  bool          // and it came to its end
 	sick   bool          // there is a data directory on it, and no etcd that runs
 	begun  bool          // an earlier run has begun to remove a member
-	noted  etcd.MemberID // which
+	noted  etcd.MemberID // which; 0 when it has ended, or was made by an older version
+	ended  bool          // that run came to its end
 	done   func()
 }
 
